@@ -1,0 +1,145 @@
+"""The raw outcome of each request of a run, as arrays; what the client writes and everything later reads.
+
+Knows numpy and nothing else of this package, so that a reader of old files needs no client.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench_tests.errors import UsageError
+
+__all__ = ["COMPLETED", "KINDS", "Records"]
+
+# The order is part of the file format: append, never reorder.
+KINDS = (
+    "completed",
+    "connect",  # no connection could be opened
+    "http",  # an HTTP status other than 200
+    "error_event",  # an error event inside a stream that began with 200
+    "cut_off",  # the stream ended without finish_reason, [DONE] or its last chunk
+    "stalled",  # a timeout: connect, first token, between tokens or the whole request
+    "malformed",  # what came was not the protocol
+    "short",  # fewer or more tokens than asked for
+    "cancelled",  # the run was interrupted; says nothing about the server
+)
+COMPLETED = KINDS.index("completed")
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Records:
+    """One row a request, in the order of sending. Times in seconds since the run's zero; NaN where there is none.
+
+    `event_s` holds the arrivals of all events that carry a choice, request after request: `events[i]` of them belong
+    to request i, so that `np.split(event_s, np.cumsum(events)[:-1])` gives them back.
+    """
+
+    kind: NDArray[np.int8]  # index into KINDS
+    measured: NDArray[np.bool_]  # False: a warm-up
+    http_status: NDArray[np.int16]  # 0: no answer
+    scheduled_s: Floats  # when the arrival process wanted it to start
+    send_s: Floats  # the moment before its first byte was handed to the kernel
+    first_s: Floats  # arrival of the first event that carries a choice
+    last_s: Floats  # arrival of the last such event
+    connect_s: Floats  # time to open its connection, 0 when one was open already
+    asked_input: Ints  # prompt tokens that were sent
+    asked_output: Ints  # max_tokens
+    input_tokens: Ints  # the server's usage; -1: not said
+    output_tokens: Ints  # the server's usage; -1: not said
+    cached_tokens: Ints  # of the prompt, by the server's usage; -1: not said
+    events: Ints  # events that carried a choice
+    event_s: Floats  # all their arrivals, flattened
+    lag_s: Floats  # the client's worst lag (kernel stamp to read) in this request
+    blur_s: Floats  # how far the first event's true arrival may lie before its stamp (merged reads)
+    worker: NDArray[np.int16]  # which load process sent it
+    error: NDArray[np.str_]  # what was wrong, in words; "" for a completed request
+
+    def __len__(self) -> int:
+        return len(self.kind)
+
+    @property
+    def completed(self) -> NDArray[np.bool_]:
+        """Measured requests that completed, as a mask of shape (n,)."""
+        return np.asarray(self.measured & (self.kind == COMPLETED))
+
+    def ttft_s(self) -> Floats:
+        """Time to first token of each request, seconds, shape (n,). Formula: first − send."""
+        return np.asarray(self.first_s - self.send_s)
+
+    def e2el_s(self) -> Floats:
+        """End-to-end latency of each request, seconds, shape (n,). Formula: last − send."""
+        return np.asarray(self.last_s - self.send_s)
+
+    def tpot_s(self) -> Floats:
+        """Time per output token, seconds, shape (n,); NaN below two tokens. Formula: (E2EL − TTFT) / (output − 1)."""
+        steps = np.where(self.output_tokens > 1, self.output_tokens - 1.0, np.nan)
+        return np.asarray((self.last_s - self.first_s) / steps)
+
+    def queue_s(self) -> Floats:
+        """Time that each request stood in line in the client, seconds, shape (n,). Formula: send − scheduled."""
+        return np.asarray(self.send_s - self.scheduled_s)
+
+    def itl_s(self, of: NDArray[np.bool_]) -> Floats:
+        """Gaps between the events of the requests in the mask `of`, seconds, pooled. Formula: event[i+1] − event[i]."""
+        if not len(self.event_s):
+            return np.empty(0)
+        owner = np.repeat(np.arange(len(self)), self.events)
+        gaps = np.diff(self.event_s)
+        inside = (owner[1:] == owner[:-1]) & of[owner[1:]]
+        return np.asarray(gaps[inside])
+
+    def save(self) -> bytes:
+        """The records as the bytes of an .npz file."""
+        out = io.BytesIO()
+        np.savez_compressed(out, **{f.name: getattr(self, f.name) for f in fields(self)})
+        return out.getvalue()
+
+    @classmethod
+    def load(cls, source: Path | bytes) -> Records:
+        """Read an .npz file or its bytes. Raises UsageError when it is not one of ours; runs no code from it."""
+        name = str(source) if isinstance(source, Path) else "records"
+        try:
+            with np.load(source if isinstance(source, Path) else io.BytesIO(source), allow_pickle=False) as data:
+                got = cls(**{f.name: data[f.name] for f in fields(cls)})
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as why:
+            raise UsageError(f"{name}: not a records file of this suite ({why}); measure the point again") from why
+        if any(len(getattr(got, f.name)) != len(got) for f in fields(cls) if f.name != "event_s"):
+            raise UsageError(f"{name}: columns of unequal length; measure the point again")
+        if len(got.event_s) != int(got.events.sum()):
+            raise UsageError(f"{name}: event_s does not match events; measure the point again")
+        return got
+
+    @classmethod
+    def empty(cls) -> Records:
+        """Records of no request."""
+        none = {f.name: np.empty(0) for f in fields(cls)}
+        ints = ("asked_input", "asked_output", "input_tokens", "output_tokens", "cached_tokens", "events")
+        none |= {name: np.empty(0, np.int64) for name in ints}
+        none |= {"kind": np.empty(0, np.int8), "measured": np.empty(0, np.bool_), "http_status": np.empty(0, np.int16)}
+        none |= {"worker": np.empty(0, np.int16), "error": np.empty(0, np.str_)}
+        return cls(**none)
+
+    @classmethod
+    def merge(cls, parts: list[Records]) -> Records:
+        """One set of records from several load processes, sorted by the time of sending."""
+        if not parts:
+            return cls.empty()
+        whole = {f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)}
+        key = np.where(np.isnan(whole["send_s"]), whole["scheduled_s"], whole["send_s"])
+        order = np.argsort(key, kind="stable")
+        ends = np.cumsum(whole["events"])
+        starts = ends - whole["events"]
+        lengths = whole["events"][order]
+        # the events of each request move with it: positions = its start, repeated, plus 0, 1, 2 ... within it
+        inner = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        events = whole["event_s"][np.repeat(starts[order], lengths) + inner]
+        return cls(**{name: column[order] for name, column in whole.items() if name != "event_s"}, event_s=events)
