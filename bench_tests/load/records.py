@@ -9,6 +9,7 @@ import io
 import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,7 +122,7 @@ class Records:
     @classmethod
     def empty(cls) -> Records:
         """Records of no request."""
-        none = {f.name: np.empty(0) for f in fields(cls)}
+        none: dict[str, Any] = {f.name: np.empty(0) for f in fields(cls)}
         ints = ("asked_input", "asked_output", "input_tokens", "output_tokens", "cached_tokens", "events")
         none |= {name: np.empty(0, np.int64) for name in ints}
         none |= {"kind": np.empty(0, np.int8), "measured": np.empty(0, np.bool_), "http_status": np.empty(0, np.int16)}

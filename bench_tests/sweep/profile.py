@@ -1,0 +1,183 @@
+"""Profiles: what a model's sweep is, read from TOML. A user's file says only what differs from its `base`.
+
+Knows points, objectives, settings and the errors.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench_tests.errors import UsageError
+from bench_tests.sweep import settings
+from bench_tests.sweep.point import Point, grid
+from bench_tests.sweep.slo import Goodput, Slo, parse_goodput, parse_slo_table
+
+__all__ = ["BUILTIN", "TABLES", "Profile", "load_profile", "profile_for_model"]
+
+_FOLDER = Path(__file__).parent / "profiles"
+BUILTIN = tuple(sorted(path.stem for path in _FOLDER.glob("*.toml")))
+TABLES: dict[str, type] = {
+    "model": settings.Model,
+    "sweep": settings.Sweep,
+    "load": settings.Load,
+    "timeouts": settings.Timeouts,
+    "tiers": settings.Tiers,
+    "validity": settings.Validity,
+    "server": settings.Server,
+    "container": settings.Container,
+    "slurm": settings.Slurm,
+    "sim": settings.Sim,
+}
+TOP_KEYS = ("name", "base", "description", "goodput", "slo")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # it becomes part of file names
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A model's sweep: what to run, how to load, how the server is started, and what is promised."""
+
+    name: str
+    source: str
+    description: str = ""
+    model: settings.Model = field(default_factory=settings.Model)
+    sweep: settings.Sweep = field(default_factory=settings.Sweep)
+    load: settings.Load = field(default_factory=settings.Load)
+    timeouts: settings.Timeouts = field(default_factory=settings.Timeouts)
+    tiers: settings.Tiers = field(default_factory=settings.Tiers)
+    validity: settings.Validity = field(default_factory=settings.Validity)
+    server: settings.Server = field(default_factory=settings.Server)
+    container: settings.Container = field(default_factory=settings.Container)
+    slurm: settings.Slurm = field(default_factory=settings.Slurm)
+    sim: settings.Sim = field(default_factory=settings.Sim)
+    slo: Slo = field(default_factory=Slo)
+    goodput: Goodput | None = None
+
+    @property
+    def points(self) -> list[Point]:
+        """The grid and the further points, in their order. Raises UsageError for a point that is there twice."""
+        points = grid(self.sweep.isl, self.sweep.osl, self.sweep.concurrency)
+        points += [Point.parse(text) for text in self.sweep.points]
+        for number, point in enumerate(points):
+            if point in points[:number]:
+                raise UsageError(f"{self.source}: point {point} is there twice; remove it from sweep.points")
+        return points
+
+    @property
+    def gpus(self) -> int:
+        """All GPUs of the server. Formula: TP × DP × PP."""
+        return self.server.tensor_parallel * self.server.data_parallel * self.server.pipeline_parallel
+
+    def num_prompts(self, point: Point) -> int:
+        """How many measured requests this point has."""
+        return self.load.num_prompts or self.load.prompts_per_concurrency * point.conc
+
+    def num_warmups(self, point: Point) -> int:
+        """How many requests precede them."""
+        return self.load.num_warmups if self.load.num_warmups >= 0 else self.load.warmups_per_concurrency * point.conc
+
+
+def load_profile(name_or_path: str) -> Profile:
+    """Read a built-in profile by its name, or a TOML file. Raises UsageError with the file, the key and the mend."""
+    looks_like_path = name_or_path.endswith(".toml") or "/" in name_or_path
+    if not looks_like_path and name_or_path not in BUILTIN:
+        near = difflib.get_close_matches(name_or_path, BUILTIN, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UsageError(f"--profile {name_or_path!r}: expected one of {', '.join(BUILTIN)}, or a .toml file{hint}")
+    path = Path(name_or_path) if looks_like_path else _FOLDER / f"{name_or_path}.toml"
+    table, source = _read(path, seen=()), str(path) if looks_like_path else f"profile {name_or_path}"
+    return _build(table, source, default_name=path.stem)
+
+
+def profile_for_model(model: str) -> str | None:
+    """The built-in profile whose model this is, if any."""
+    for name in BUILTIN:
+        if name != "demo" and load_profile(name).model.id == model:
+            return name
+    return None
+
+
+def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as why:
+        raise UsageError(f"profile {path}: {why.strerror or why}; expected a readable TOML file") from why
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as why:
+        raise UsageError(f"profile {path}: not TOML: {why}") from why
+    base = table.pop("base", None)
+    if base is None:
+        return table
+    if not isinstance(base, str):
+        raise UsageError(f"profile {path} base: {base!r}; expected a profile's name or a .toml file")
+    if base in BUILTIN:
+        base_path = _FOLDER / f"{base}.toml"
+    elif base.endswith(".toml"):
+        base_path = path.parent / base
+    else:
+        raise UsageError(f"profile {path} base: {base!r}; expected one of {', '.join(BUILTIN)}, or a .toml file")
+    if base_path in seen or base_path == path:
+        raise UsageError(f"profile {path} base: {base!r} leads back to itself")
+    below = _read(base_path, (*seen, path))
+    below.pop("name", None)  # a derived profile is another profile: its results must not take the base's names
+    return _merge(below, table)
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for name, value in above.items():
+        both = isinstance(value, dict) and isinstance(merged.get(name), dict)
+        merged[name] = _merge(merged[name], value) if both else value
+    return merged
+
+
+def _build(table: dict[str, Any], source: str, default_name: str) -> Profile:
+    known = [*TOP_KEYS, *TABLES]
+    for unknown in table.keys() - set(known):
+        raise UsageError(_unknown(source, unknown, known))
+    name = table.get("name", default_name)
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise UsageError(f"{source} name: {name!r}; expected letters, digits, '.', '_' and '-' (it names result files)")
+    parts: dict[str, Any] = {
+        section: _build_table(kind, table.get(section, {}), f"{source} {section}") for section, kind in TABLES.items()
+    }
+    slo = table.get("slo", {})
+    if not isinstance(slo, dict):
+        raise UsageError(f"{source} slo: {slo!r}; expected a table [slo]")
+    goodput = table.get("goodput")
+    profile = Profile(
+        name=name,
+        source=source,
+        description=str(table.get("description", "")),
+        slo=parse_slo_table(slo, source),
+        goodput=parse_goodput(_goodput_text(goodput, source), f"{source} goodput") if goodput else None,
+        **parts,
+    )
+    _ = profile.points  # a point that is there twice is told now, not in the middle of the sweep
+    return profile
+
+
+def _goodput_text(value: object, source: str) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dict):
+        return " ".join(f"{name}:{limit}" for name, limit in value.items())
+    raise UsageError(f"{source} goodput: {value!r}; expected a text such as 'ttft:2s tpot:50ms', or a table")
+
+
+def _build_table(kind: type, table: object, where: str) -> Any:
+    if not isinstance(table, dict):
+        raise UsageError(f"{where}: {table!r}; expected a table [{where.rpartition(' ')[2]}]")
+    specs = {spec.name: spec for spec in dataclasses.fields(kind)}
+    for unknown in table.keys() - specs.keys():
+        raise UsageError(_unknown(where, unknown, list(specs)))
+    return kind(**{name: settings.checked(specs[name], value, f"{where}.{name}") for name, value in table.items()})
+
+
+def _unknown(where: str, key: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(key, known, 1)
+    return f"{where}: unknown key {key!r}; " + (f"did you mean {near[0]}?" if near else f"expected {', '.join(known)}")

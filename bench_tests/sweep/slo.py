@@ -1,0 +1,157 @@
+"""Service level objectives: which figure of a point must stay within which limit, and which point has which.
+
+Knows points, units and the errors.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench_tests.errors import UsageError
+from bench_tests.sweep.point import AXES, Point
+from bench_tests.sweep.units import format_s, parse_duration_s
+
+__all__ = ["MODES", "Goodput", "Objective", "Override", "Slo", "parse_goodput", "parse_objectives"]
+
+MODES = ("point", "confident")
+LATENCIES = ("ttft", "tpot", "itl", "e2el")
+_METRIC = re.compile(r"(mean|median|p\d{1,2}(?:\.\d+)?)_(ttft|tpot|itl|e2el)")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """`metric` (`p99_ttft`) of a point must be at most `limit_s` seconds."""
+
+    metric: str
+    limit_s: float
+
+    def __post_init__(self) -> None:
+        if not _METRIC.fullmatch(self.metric):
+            raise UsageError(
+                f"SLO: {self.metric!r} is not a metric; expected e.g. p99_ttft, p99_tpot, p95_itl, median_e2el"
+            )
+
+    @property
+    def latency(self) -> str:
+        """Which latency it speaks of: `ttft`, `tpot`, `itl` or `e2el`."""
+        return self.metric.rpartition("_")[2]
+
+    @property
+    def quantile(self) -> float | None:
+        """The quantile in 0 to 1; None for the mean."""
+        stat = self.metric.partition("_")[0]
+        return None if stat == "mean" else 0.5 if stat == "median" else float(stat[1:]) / 100
+
+    def __str__(self) -> str:
+        stat, _, latency = self.metric.partition("_")
+        return f"{stat} {latency.upper()} ≤ {format_s(self.limit_s)}"
+
+
+@dataclass(frozen=True)
+class Override:
+    """Objectives for the points that the selectors name; an empty selector names all. None as a limit removes it."""
+
+    limits_s: Mapping[str, float | None]
+    select: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+    def matches(self, point: Point) -> bool:
+        return all(getattr(point, axis) in values for axis, values in self.select.items())
+
+
+@dataclass(frozen=True)
+class Slo:
+    """The objectives of a sweep: a default, then overrides in their order, the later one winning."""
+
+    limits_s: Mapping[str, float] = field(default_factory=dict)
+    overrides: Sequence[Override] = ()
+    mode: str = "point"
+
+    def objectives(self, point: Point) -> tuple[Objective, ...]:
+        """What holds for this point; empty when it has none."""
+        limits: dict[str, float | None] = dict(self.limits_s)
+        for override in self.overrides:
+            if override.matches(point):
+                limits.update(override.limits_s)
+        return tuple(Objective(metric, limit) for metric, limit in limits.items() if limit is not None)
+
+
+@dataclass(frozen=True)
+class Goodput:
+    """Limits in seconds that one request must keep, all of them, to count as good: `{"ttft": 2.0}`."""
+
+    limits_s: Mapping[str, float]
+
+    def as_text(self) -> str:
+        return " ".join(f"{name}:{limit:g}s" for name, limit in self.limits_s.items())
+
+
+def parse_objectives(text: str, where: str = "--slo") -> dict[str, float]:
+    """Read `p99_ttft<=2s,p99_tpot<=50ms` into metric → seconds; `none` is no objective at all."""
+    if text.strip().lower() == "none":
+        return {}
+    limits: dict[str, float] = {}
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        metric, sign, limit = part.partition("<=")
+        if not sign:
+            raise UsageError(f"{where}: {part!r}: expected METRIC<=LIMIT such as p99_ttft<=2s,p99_tpot<=50ms")
+        objective = Objective(metric.strip(), parse_duration_s(limit, f"{where} {metric.strip()}"))
+        if objective.metric in limits:
+            raise UsageError(f"{where}: {objective.metric} is given twice; keep one")
+        limits[objective.metric] = objective.limit_s
+    if not limits:
+        raise UsageError(f"{where}: {text!r} names no objective; expected e.g. p99_ttft<=2s, or none")
+    return limits
+
+
+def parse_goodput(text: str, where: str = "--goodput") -> Goodput:
+    """Read `ttft:2s tpot:50ms e2el:10s`."""
+    limits: dict[str, float] = {}
+    for part in text.replace(",", " ").split():
+        name, sign, limit = part.partition(":")
+        if not sign or name not in LATENCIES:
+            raise UsageError(
+                f"{where}: {part!r}: expected LATENCY:LIMIT such as ttft:2s; latencies: ttft tpot itl e2el"
+            )
+        limits[name] = parse_duration_s(limit, f"{where} {name}")
+    if not limits:
+        raise UsageError(f"{where}: {text!r} names no limit; expected e.g. ttft:2s tpot:50ms e2el:10s")
+    return Goodput(limits)
+
+
+def parse_slo_table(table: Mapping[str, Any], where: str) -> Slo:
+    """Read a profile's [slo] table: `mode`, metric = limit, and [[slo.override]] with isl/osl/conc selectors."""
+    mode = table.get("mode", "point")
+    if mode not in MODES:
+        raise UsageError(f"{where} slo.mode: {mode!r}; expected one of {', '.join(MODES)}")
+    limits = {k: v for k, v in _limits(table, f"{where} slo", ("mode", "override")).items() if v is not None}
+    overrides = []
+    entries = table.get("override", [])
+    if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+        raise UsageError(f"{where} slo.override: expected tables of the form [[slo.override]]")
+    for number, entry in enumerate(entries, 1):
+        here = f"{where} slo.override {number}"
+        select = {}
+        for axis in AXES:
+            if axis in entry:
+                values = entry[axis] if isinstance(entry[axis], list) else [entry[axis]]
+                if not all(type(v) is int and v > 0 for v in values):
+                    raise UsageError(
+                        f"{here} {axis}: {entry[axis]!r}; expected a whole number above 0, or a list of them"
+                    )
+                select[axis] = tuple(values)
+        overrides.append(Override(_limits(entry, here, AXES), select))
+    return Slo(limits, tuple(overrides), mode)
+
+
+def _limits(table: Mapping[str, Any], where: str, others: Sequence[str]) -> dict[str, float | None]:
+    limits: dict[str, float | None] = {}
+    for key, value in table.items():
+        if key in others:
+            continue
+        if not _METRIC.fullmatch(key):
+            raise UsageError(f"{where}: unknown key {key!r}; expected {', '.join(others)} or a metric such as p99_ttft")
+        limits[key] = None if value == "none" else parse_duration_s(value, f"{where} {key}")
+    return limits

@@ -1,0 +1,49 @@
+"""Numbers with units, as people write them: `2s`, `50ms`, `inf`. Knows nothing but the errors."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from bench_tests.errors import UsageError
+
+__all__ = ["format_s", "parse_duration_s", "parse_rate"]
+
+_SCALE = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "": 1.0}
+_DURATION = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][-+]?\d+)?)\s*(us|µs|ms|s|min|m|h|)\s*")
+
+
+def parse_duration_s(value: object, where: str) -> float:
+    """Seconds from `2s`, `50ms`, `1.5` (seconds), `10min`. Raises UsageError that names `where`."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        seconds = float(value)
+    else:
+        found = _DURATION.fullmatch(value) if isinstance(value, str) else None
+        if not found:
+            raise UsageError(f"{where}: {value!r} is not a duration; expected a form such as 2s, 50ms or 1.5")
+        seconds = float(found.group(1)) * _SCALE[found.group(2)]
+    if not math.isfinite(seconds) or seconds <= 0:
+        raise UsageError(f"{where}: {value!r} must be more than zero and finite")
+    return seconds
+
+
+def parse_rate(value: object, where: str) -> float:
+    """Requests per second: a positive number, or `inf` for as fast as the concurrency allows."""
+    try:
+        rate = float(value)  # type: ignore[arg-type]  # what float() refuses is answered below
+    except (TypeError, ValueError):
+        rate = math.nan
+    if isinstance(value, bool) or math.isnan(rate) or rate <= 0:
+        raise UsageError(f"{where}: {value!r} is not a request rate; expected a number above 0 (per second) or inf")
+    return rate
+
+
+def format_s(seconds: float | None) -> str:
+    """A duration with three or four significant digits and a fitting unit: `1.600 s`, `45.2 ms`, `–` for none."""
+    if seconds is None or math.isnan(seconds):
+        return "–"
+    if seconds >= 1:
+        return f"{seconds:.3f} s" if seconds < 100 else f"{seconds:.0f} s"
+    if seconds >= 1e-3:
+        return f"{seconds * 1e3:.1f} ms"
+    return f"{seconds * 1e6:.0f} µs"
