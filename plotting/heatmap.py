@@ -1,0 +1,95 @@
+"""ISL × concurrency: which points passed, failed, could not be measured, or were not measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from plotting import style
+from plotting.group import Cell, Group
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["HeatmapData", "draw_heatmap", "heatmap_data"]
+
+_MOST = 24  # cells a side whose text still reads
+
+
+@dataclass(frozen=True)
+class HeatmapData:
+    """`state[row][column]` at `concs[row]`, `isls[column]`: PASSED, FAILED, ERROR, measured, or empty; and its text."""
+
+    title: str
+    caption: str
+    simulated: bool
+    isls: tuple[int, ...]
+    concs: tuple[int, ...]
+    state: tuple[tuple[str, ...], ...]
+    text: tuple[tuple[str, ...], ...]
+
+
+def heatmap_data(group: Group) -> HeatmapData:
+    """Each cell's verdict, with its p99 TTFT and p99 TPOT as text."""
+    isls = tuple(sorted({cell.isl for cell in group.cells}))
+    concs = tuple(sorted({cell.conc for cell in group.cells}))
+    at = {(cell.isl, cell.conc): cell for cell in group.cells}
+    state, text = [], []
+    for conc in concs:
+        row = [at.get((isl, conc)) for isl in isls]
+        state.append(tuple(cell.verdict if cell else "" for cell in row))
+        text.append(tuple(_text(cell) for cell in row))
+    return HeatmapData(group.title, group.caption, group.simulated, isls, concs, tuple(state), tuple(text))
+
+
+def _text(cell: Cell | None) -> str:
+    if cell is None:
+        return ""
+    return "\n".join(style.seconds(v) for m in ("ttft", "tpot") if (v := cell.metric(f"p99_{m}")) is not None)
+
+
+_LABEL = {"PASSED": "passed", "FAILED": "failed", "ERROR": "error: not measured validly",
+          "measured": "measured, no SLO", "": "not measured"}  # fmt: skip
+_SIGN = {"PASSED": "✓", "FAILED": "✗", "ERROR": "!", "measured": "", "": ""}
+_FILL = {"PASSED": "#cfe6f5", "FAILED": "#f6b48f", "ERROR": "#bdbdbd", "measured": "#eeeeee", "": "#ffffff"}
+
+
+def draw_heatmap(data: HeatmapData, *, source: str = "") -> Figure:
+    """Colour, sign and hatching say the same, so that print and colour-blind readers lose nothing."""
+    from matplotlib.patches import Patch, Rectangle
+
+    columns, rows = len(data.isls), len(data.concs)
+    readable = max(columns, rows) <= _MOST
+    with style.house():
+        width = min(24.0, max(8.5, 3.6 + 1.05 * columns)) if readable else 14.0
+        figure, grid = style.figure(1, 1, width=width, height=min(18.0, 2.6 + 0.72 * rows) if readable else 11.0)
+        axes = grid[0, 0]
+        axes.grid(False)
+        for row, states in enumerate(data.state):
+            for column, verdict in enumerate(states):
+                axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=_FILL[verdict],
+                                         edgecolor="#999999" if readable else "none", linewidth=0.8,
+                                         hatch=_HATCH.get(verdict) if readable else None))  # fmt: skip
+                if readable and verdict:
+                    sign, text = _SIGN[verdict], data.text[row][column]
+                    axes.text(column, row, f"{sign} {text}".strip() if text else sign, ha="center", va="center",
+                              fontsize=10, linespacing=1.25)  # fmt: skip
+        for axis, values, count in ((axes.xaxis, data.isls, columns), (axes.yaxis, data.concs, rows)):
+            step = max(1, -(-count // _MOST))
+            axis.set_ticks(range(0, count, step), [f"{v:,}" for v in values[::step]])
+        axes.set_xlim(-0.5, columns - 0.5)
+        axes.set_ylim(-0.5, rows - 0.5)
+        axes.set_xlabel("ISL (tokens)")
+        axes.set_ylabel("concurrency (requests)")
+        there = {verdict for states in data.state for verdict in states}
+        handles = [Patch(facecolor=_FILL[v], edgecolor="#777777", hatch=_HATCH.get(v),
+                         label=f"{_SIGN[v]} {_LABEL[v]}".strip()) for v in _LABEL if v in there]  # fmt: skip
+        axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=min(5, len(handles)),
+                    handlelength=1.6, columnspacing=1.4)  # fmt: skip
+        style.caption(figure, f"Verdicts · {data.title}",
+                      (data.caption, "In each cell: p99 TTFT above, p99 TPOT below." if readable else "", source),
+                      simulated=data.simulated)  # fmt: skip
+    return figure
+
+
+_HATCH = {"FAILED": "", "ERROR": "///", "": "..."}

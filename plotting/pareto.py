@@ -1,0 +1,66 @@
+"""Throughput per GPU against interactivity: what each user's speed costs, one line per ISL."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from plotting import style
+from plotting.group import Group
+from plotting.lines import Series, draw_series
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["ParetoData", "draw_pareto", "pareto_data"]
+
+
+@dataclass(frozen=True)
+class ParetoData:
+    """One line per ISL through its concurrencies: x interactivity (tok/s/user), y output throughput (tok/s/GPU)."""
+
+    title: str
+    caption: str
+    simulated: bool
+    per_gpu: bool
+    series: tuple[Series, ...]
+    concs: tuple[tuple[int, ...], ...]
+
+
+def pareto_data(group: Group) -> ParetoData:
+    """Formula: interactivity = 1 / median TPOT. Points without a TPOT (one output token) have no place here."""
+    series, concs = [], []
+    for isl in sorted({cell.isl for cell in group.cells}):
+        at = [
+            (cell.conc, 1 / tpot, y)
+            for cell in group.cells
+            if cell.isl == isl and (tpot := cell.metric("median_tpot")) and (y := cell.throughput("output")) is not None
+        ]
+        if at:
+            series.append(Series(f"ISL {isl:,}", isl, tuple(x for _, x, _ in at), tuple(y for _, _, y in at)))
+            concs.append(tuple(conc for conc, _, _ in at))
+    return ParetoData(
+        group.title, group.caption, group.simulated, group.gpus is not None, tuple(series), tuple(concs)
+    )
+
+
+def draw_pareto(data: ParetoData, *, source: str = "") -> Figure:
+    """The Pareto picture of the field: up is cheaper, right is faster for each user."""
+    with style.house():
+        figure, grid = style.figure(1, 1, width=11, height=6.4)
+        axes = grid[0, 0]
+        draw_series(figure, axes, data.series, "ISL (tokens)")
+        if len(data.series) <= 12:
+            # only the ends are named: names on each point would hide the lines
+            for line, concs in zip(data.series[:1], data.concs[:1], strict=True):
+                for x, y, conc in zip(line.x, line.y, concs, strict=True):
+                    axes.annotate(f"conc {conc}", (x, y or 0), xytext=(7, 5), textcoords="offset points", fontsize=9.5)
+        axes.set_xlim(left=0)
+        axes.set_ylim(bottom=0)
+        axes.margins(x=0.1, y=0.08)
+        axes.set_xlabel("interactivity = 1 / median TPOT (tok/s/user)")
+        axes.set_ylabel(style.throughput_label("output", per_gpu=data.per_gpu))
+        style.caption(figure, f"Throughput against interactivity · {data.title}",
+                      (data.caption, "Along each line the concurrency changes; better is up and to the right.", source),
+                      simulated=data.simulated)  # fmt: skip
+    return figure

@@ -1,0 +1,117 @@
+"""A point over time: requests running, arrivals, tokens per second; warm-up, steady state and drain shaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from plotting import style
+from plotting.model import PointResult
+
+if TYPE_CHECKING:
+    from bench_tests.load.records import Records
+    from matplotlib.figure import Figure
+
+__all__ = ["Phase", "TimelineData", "draw_timeline", "timeline_data"]
+
+_BINS = 120
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of the run, seconds: `warm-up`, `steady state` or `drain`."""
+
+    name: str
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True)
+class TimelineData:
+    """Time in seconds since the first measured send; the warm-up lies before zero."""
+
+    point: str
+    title: str
+    caption: str
+    simulated: bool
+    conc: int
+    running_t: tuple[float, ...]  # where the number of running requests changes
+    running: tuple[int, ...]
+    bin_s: float
+    bin_start: tuple[float, ...]
+    arrivals: tuple[int, ...]  # requests sent in each bin
+    tok_per_s: tuple[float, ...]  # output tokens in each bin / its width
+    phases: tuple[Phase, ...]
+
+
+def timeline_data(point: PointResult, records: Records, title: str, caption: str) -> TimelineData | None:
+    """None when no request was sent. A request's tokens are spread evenly over its events."""
+    sent = np.isfinite(records.send_s)
+    if not (sent & records.measured).any():
+        return None
+    zero = float(records.send_s[sent & records.measured].min())
+    start = records.send_s[sent] - zero
+    end = np.where(np.isfinite(records.last_s[sent]), records.last_s[sent] - zero, start)
+    times = np.concatenate([start, end])
+    order = np.argsort(times, kind="stable")
+    running = np.cumsum(np.concatenate([np.ones(len(start), int), -np.ones(len(end), int)])[order])
+    low, high = float(start.min()), float(max(end.max(), start.max() + 1e-6))
+    edges = np.linspace(low, high, _BINS + 1)
+    width = (high - low) / _BINS
+    per_event = np.where(records.events > 0, np.maximum(records.output_tokens, 0) / np.maximum(records.events, 1), 0.0)
+    weights = np.repeat(per_event, records.events)
+    seen = np.isfinite(records.event_s)
+    tokens, _ = np.histogram(records.event_s[seen] - zero, edges, weights=weights[seen])
+    arrivals, _ = np.histogram(start, edges)
+    keep = np.unique(np.linspace(0, len(times) - 1, min(len(times), 4000)).round().astype(int))
+    return TimelineData(
+        point.point_id, title, caption, point.simulated, point.conc,
+        tuple(times[order][keep].tolist()), tuple(running[keep].tolist()), width, tuple(edges[:-1].tolist()),
+        tuple(arrivals.tolist()), tuple((tokens / width).tolist()), _phases(point, records, zero, low, high),
+    )  # fmt: skip
+
+
+def _phases(point: PointResult, records: Records, zero: float, low: float, high: float) -> tuple[Phase, ...]:
+    """The result's steady state where it has one; the drain begins when no request is sent any more."""
+    found = [Phase("warm-up", low, 0.0)] if low < 0 else []
+    last_send = float(np.nanmax(records.send_s[records.measured])) - zero
+    if point.steady:
+        # the file's times are on the records' clock or since the first send, which is its zero either way
+        offset = zero if point.steady[0] >= zero - 1e-6 and point.steady[1] <= zero + high + 1e-6 else 0.0
+        start, end = point.steady[0] - offset, point.steady[1] - offset
+        found.append(Phase("steady state", max(start, low), min(end, high)))
+        last_send = max(last_send, end)
+    if last_send < high:
+        found.append(Phase("drain", last_send, high))
+    return tuple(found)
+
+
+def draw_timeline(data: TimelineData, *, source: str = "") -> Figure:
+    """Three rows over one time axis."""
+    fills = {"warm-up": ("#fbe3b5", "///"), "steady state": ("#d3ecdf", ""), "drain": ("#dddddd", "...")}
+    with style.house():
+        figure, grid = style.figure(3, 1, width=12, height=8.2, sharex=True)
+        running, arrivals, tokens = grid[:, 0]
+        for axes in grid[:, 0]:
+            for phase in data.phases:
+                colour, hatch = fills[phase.name]
+                axes.axvspan(phase.start_s, phase.end_s, facecolor=colour, edgecolor="#bbbbbb", hatch=hatch,
+                             linewidth=0, label=phase.name, zorder=0)  # fmt: skip
+            axes.set_axisbelow(False)
+        running.step(data.running_t, data.running, where="post", color=style.BLUE, linewidth=1.5, label="running")
+        running.axhline(data.conc, color=style.RED, linestyle=(0, (5, 3)), linewidth=1.3, label=f"conc {data.conc}")
+        running.set_ylabel("requests running")
+        arrivals.stairs(data.arrivals, (*data.bin_start, data.bin_start[-1] + data.bin_s), fill=True, color=style.ORANGE)
+        arrivals.set_ylabel(f"requests sent\nper {style.seconds(data.bin_s)}")
+        tokens.stairs(data.tok_per_s, (*data.bin_start, data.bin_start[-1] + data.bin_s), color=style.GREEN, linewidth=1.5)
+        tokens.set_ylabel("output tokens/s")
+        tokens.set_xlabel("time since the first measured request (s)")
+        for axes in grid[:, 0]:
+            axes.set_ylim(bottom=0)
+            axes.margins(x=0)
+        style.legend(running, "point over time")
+        style.caption(figure, f"Timeline of {data.point} · {data.title}", (data.caption, source),
+                      simulated=data.simulated)  # fmt: skip
+    return figure
