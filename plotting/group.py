@@ -106,6 +106,13 @@ class Group:
         kind = "SIMULATED server · " if self.simulated else ""
         return f"{kind}{self.model} · {engine} · {self.hardware} · {dates(self.points)} · {self.sample}"
 
+    def caption_of(self, point: PointResult) -> str:
+        """The caption of a picture of `point` alone."""
+        kind = "SIMULATED server · " if point.simulated else ""
+        engine = f"{point.engine} {point.engine_version}".strip()
+        n = "n not stated" if point.n is None else f"n = {point.n} requests"
+        return f"{kind}{point.model} · {engine} · {self.hardware} · {dates([point])} · run {point.run}, {n}"
+
     @property
     def sample(self) -> str:
         """How many points there are and how many requests each figure rests on."""

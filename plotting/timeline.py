@@ -78,9 +78,7 @@ def _phases(point: PointResult, records: Records, zero: float, low: float, high:
     found = [Phase("warm-up", low, 0.0)] if low < 0 else []
     last_send = float(np.nanmax(records.send_s[records.measured])) - zero
     if point.steady:
-        # the file's times are on the records' clock or since the first send, which is its zero either way
-        offset = zero if point.steady[0] >= zero - 1e-6 and point.steady[1] <= zero + high + 1e-6 else 0.0
-        start, end = point.steady[0] - offset, point.steady[1] - offset
+        start, end = point.steady[0] - zero, point.steady[1] - zero  # the file's times are on the records' clock
         found.append(Phase("steady state", max(start, low), min(end, high)))
         last_send = max(last_send, end)
     if last_send < high:
