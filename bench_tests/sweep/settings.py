@@ -154,7 +154,9 @@ class Timeouts:
 @dataclass(frozen=True)
 class Server:
     engine: str = key(_text, "vllm", "the engine's name in results")
-    gpus_per_node: int = key(_whole(0), 0, "GPUs asked from Slurm on each node; 0: TP × DP × PP")
+    gpus_per_node: int = key(
+        _whole(-1), -1, "GPUs asked from Slurm on each node; -1: TP × DP × PP over the nodes; 0: none"
+    )
     nodes: int = key(_whole(1), 1, "nodes of the server's job")
     tensor_parallel: int = key(_whole(1), 1, "TP")
     data_parallel: int = key(_whole(1), 1, "DP")
@@ -177,6 +179,9 @@ class Server:
 class Container:
     image: str = key(_text, "", "pyxis image; empty: no container")
     mounts: tuple[str, ...] = key(_list_of(_text), (), "pyxis mounts, HOST:CONTAINER; $VARIABLES are expanded")
+    extra: tuple[str, ...] = key(
+        _list_of(_text), (), "further srun options of the container, such as --container-writable"
+    )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,168 @@
+"""How a profile's server is started: its arguments, its environment, its port and its key.
+
+Knows profiles and the errors. The key travels in the environment alone: arguments are there for all to see in `ps`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench_tests.errors import ServerError, UsageError
+from bench_tests.sweep.profile import Profile
+
+__all__ = ["Command", "PortLease", "expand", "in_container", "lease_port", "new_api_key", "serve_command"]
+
+_VARIABLE = re.compile(r"\$(?:(\$)|(\w+)|\{(\w+)\})")
+
+
+@dataclass(frozen=True)
+class Command:
+    """What to run, and what to add to the environment. The environment holds the key, so it never shows."""
+
+    argv: tuple[str, ...]
+    env: dict[str, str] = field(default_factory=dict, repr=False)
+
+
+def expand(text: str, environ: Mapping[str, str], where: str) -> str:
+    """$NAME and ${NAME} by the environment, $$ as a dollar. Raises UsageError that names an unset one."""
+
+    def value(found: re.Match[str]) -> str:
+        name = found[2] or found[3]
+        if found[1]:
+            return "$"
+        if name not in environ:
+            raise UsageError(f"{where}: {text!r} needs ${name}, which is not set; export {name}=... first")
+        return environ[name]
+
+    return _VARIABLE.sub(value, text)
+
+
+def serve_command(
+    profile: Profile, *, host: str, port: int, api_key: str | None, environ: Mapping[str, str] | None = None
+) -> Command:
+    """The profile's serve command with the model, its flags, the parallel sizes, --host and --port.
+
+    Raises UsageError for a profile without a model, an unset $VARIABLE, or an `env` that is no text.
+    """
+    environ = os.environ if environ is None else environ
+    server, where = profile.server, profile.source
+    if not profile.model.id:
+        raise UsageError(f"{where} model.id: empty; expected the model to serve")
+    argv = [expand(part, environ, f"{where} server.serve_command") for part in server.serve_command]
+    argv.append(profile.model.id)
+    argv += [expand(part, environ, f"{where} server.serve_args") for part in server.serve_args]
+    for flag, size in (
+        ("--tensor-parallel-size", server.tensor_parallel),
+        ("--data-parallel-size", server.data_parallel),
+        ("--pipeline-parallel-size", server.pipeline_parallel),
+    ):
+        if size > 1 and not _has_flag(argv, flag):
+            argv += [flag, str(size)]
+    folder = expand(server.download_dir, environ, f"{where} server.download_dir")
+    if folder:  # `WEIGHTS_DIR=` in the environment: the engine's own cache
+        argv += ["--download-dir", folder]
+    argv += ["--host", host, "--port", str(port)]
+    env: dict[str, str] = {}
+    for name, value in server.env.items():
+        if not isinstance(value, str | int | float):
+            raise UsageError(f"{where} server.env.{name}: {value!r}; expected a text or a number")
+        text = str(int(value)) if isinstance(value, bool) else str(value)
+        env[name] = expand(text, environ, f"{where} server.env.{name}")
+    if api_key:
+        env["VLLM_API_KEY"] = api_key
+    return Command(tuple(argv), env)
+
+
+def in_container(command: Command, profile: Profile, environ: Mapping[str, str] | None = None) -> Command:
+    """The same command as a step of the running job, in the profile's pyxis image; as it is where there is none."""
+    environ = os.environ if environ is None else environ
+    container, where = profile.container, profile.source
+    if not container.image:
+        return command
+    mounts = [expand(mount, environ, f"{where} container.mounts") for mount in container.mounts]
+    argv = ["srun", "--nodes=1", "--ntasks=1", "--unbuffered"]
+    argv.append(f"--container-image={expand(container.image, environ, f'{where} container.image')}")
+    wanted = ",".join(dict.fromkeys(mount for mount in mounts if mount.strip(":")))  # `WEIGHTS_DIR=`: nothing to mount
+    if wanted:
+        argv.append(f"--container-mounts={wanted}")
+    argv += ["--no-container-entrypoint", *container.extra, "--"]
+    return Command((*argv, *command.argv), command.env)
+
+
+def resolved(argv: tuple[str, ...], environ: Mapping[str, str], where: str) -> tuple[str, ...]:
+    """The program's full path: on PATH, else beside this Python (a virtual environment that is not activated)."""
+    program = argv[0]
+    beside = str(Path(sys.executable).parent)
+    found = shutil.which(program, path=environ.get("PATH", os.defpath)) or shutil.which(program, path=beside)
+    if not found:
+        raise UsageError(
+            f"{where} server.serve_command: {program!r} is neither on PATH nor in {beside}; install it or name its path"
+        )
+    return (found, *argv[1:])
+
+
+def new_api_key() -> str:
+    """A fresh random key, 256 bits."""
+    return "bench-" + secrets.token_urlsafe(32)
+
+
+class PortLease:
+    """A TCP port that was free when asked, and that no other starter of this suite takes meanwhile on this host."""
+
+    def __init__(self, port: int, lock: socket.socket | None) -> None:
+        self.port = port
+        self._lock = lock
+
+    def release(self) -> None:
+        """Let others have it; call it when the server has ended."""
+        if self._lock is not None:
+            self._lock.close()
+
+
+def lease_port(wanted: int, host: str) -> PortLease:
+    """The wanted port if it is free on this address, else any free one. Raises ServerError when there is none."""
+    for port in [wanted, *([0] * 50)]:
+        free = _free(port, host)
+        if free is None:
+            continue
+        taken, lock = _locked(free)
+        if not taken:
+            return PortLease(free, lock)
+    raise ServerError(f"no free port on {host}; expected at least one, see `ss -ltn`")
+
+
+def _free(port: int, host: str) -> int | None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a closed server's TIME_WAIT is no obstacle
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return None
+        return int(probe.getsockname()[1])
+
+
+def _locked(port: int) -> tuple[bool, socket.socket | None]:
+    # vLLM binds with SO_REUSEPORT: two that start at once would both get the port and share its connections.
+    # An abstract socket is a lock for the whole host that ends with its process and leaves no file.
+    if not sys.platform.startswith("linux"):
+        return False, None
+    lock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        lock.bind(f"\0bench_tests-port-{port}")
+    except OSError:
+        lock.close()
+        return True, None
+    return False, lock
+
+
+def _has_flag(argv: list[str], flag: str) -> bool:
+    return any(part == flag or part.startswith(flag + "=") for part in argv)

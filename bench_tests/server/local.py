@@ -1,0 +1,94 @@
+"""A server on this host, as a child of ours: `vllm serve` or whatever the profile's serve_command says.
+
+Knows profiles, commands, processes and the errors.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+from bench_tests.errors import ServerError
+from bench_tests.server.command import PortLease, lease_port, new_api_key, resolved, serve_command
+from bench_tests.server.endpoint import Endpoint, Say
+from bench_tests.server.process import ServerProcess, wait_until_ready
+from bench_tests.sweep.profile import Profile
+
+__all__ = ["LocalServer", "reachable_host"]
+
+
+class LocalServer:
+    """A `Served` that was started here. It listens where the profile says, with a key of its own for each start."""
+
+    kind = "local"
+
+    def __init__(self, endpoint: Endpoint, process: ServerProcess, lease: PortLease, what: str) -> None:
+        self.endpoint = endpoint
+        self._process, self._lease, self._what = process, lease, what
+        self._stopped = False
+
+    @classmethod
+    def start(cls, profile: Profile, log_dir: Path, say: Say) -> LocalServer:
+        """Start it and wait until it is ready.
+
+        Raises ServerError with the log's last lines when it ends or does not get ready within
+        server.startup_timeout; UsageError when the profile's command cannot be built. Nothing is left then.
+        """
+        server, key = profile.server, new_api_key()
+        lease = lease_port(server.port, server.host)
+        try:
+            command = serve_command(profile, host=server.host, port=lease.port, api_key=key)
+            env = {**os.environ, "PYTHONUNBUFFERED": "1", **command.env}
+            env.pop("OPENAI_API_KEY", None)  # another server's key is none of its business
+            argv = resolved(command.argv, env, profile.source)
+            log = log_dir / f"{profile.name}-local-{lease.port}.log"
+            process = ServerProcess(argv, env, log, stop_timeout_s=server.stop_timeout, secret=key)
+        except BaseException:
+            lease.release()
+            raise
+        local = cls(
+            Endpoint(f"http://{reachable_host(server.host)}:{lease.port}", key),
+            process,
+            lease,
+            shlex.join(command.argv),
+        )
+        moved = f" (port {server.port} is taken)" if server.port not in (0, lease.port) else ""
+        say(f"starting {profile.model.id} at {local.endpoint.base_url}{moved}, log {log}")
+        try:
+            if not wait_until_ready(local.endpoint, process, timeout_s=server.startup_timeout, say=say):
+                raise ServerError("the server was not waited for")  # there is no `stopping` here, so never
+        except BaseException:
+            local.stop()
+            raise
+        return local
+
+    def gone(self) -> str | None:
+        """How it ended, with its last line; None while it runs."""
+        how = self._process.ended()
+        if how is None:
+            return None
+        if self._stopped:
+            return "the local server was stopped"
+        return f"the local server {how}; its log {self._process.log} ends with: {self._process.tail(1) or '(nothing)'}"
+
+    def wait_for_return(self, say: Say) -> bool:
+        """False: nobody starts it again."""
+        return False
+
+    def facts(self) -> dict[str, Any]:
+        """Its command (which holds no key), its keeper's process id and its log."""
+        return {"kind": self.kind, "command": self._what, "pid": self._process.pid, "log": str(self._process.log)}
+
+    def stop(self) -> None:
+        """Stop it and its children, and wait until they are gone. May be called twice."""
+        self._stopped = True
+        self._process.stop()
+        self._lease.release()
+
+
+def reachable_host(host: str) -> str:
+    """Where a server that listens on `host` is reached from this host, as a URL needs it."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
+    return f"[{host}]" if ":" in host else host
