@@ -60,7 +60,8 @@ class Records:
     events: Ints  # events that carried a choice
     event_s: Floats  # all their arrivals, flattened
     lag_s: Floats  # the client's worst lag (kernel stamp to read) in this request
-    blur_s: Floats  # how far the first event's true arrival may lie before its stamp (merged reads)
+    first_blur_s: Floats  # how far before its stamp the first event may really have arrived (merged reads), at most
+    last_blur_s: Floats  # likewise the last event
     worker: NDArray[np.int16]  # which load process sent it
     error: NDArray[np.str_]  # what was wrong, in words; "" for a completed request
 

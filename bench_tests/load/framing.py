@@ -1,0 +1,124 @@
+"""Where an HTTP/1.1 answer ends: by chunks, by length, or by the end of the connection. Knows nothing else."""
+
+from __future__ import annotations
+
+__all__ = ["BadFraming", "Framing"]
+
+MAX_HEAD = 1 << 16
+HEAD, CHUNKED, LENGTH, UNTIL_CLOSE, WHOLE = range(5)
+
+
+class BadFraming(Exception):
+    """What came is not an HTTP/1.1 answer."""
+
+
+class Framing:
+    """Follows one answer through a growing buffer; `feed` says when it is whole.
+
+    `spans` are the (start, end) offsets of the body's bytes in the buffer, one a chunk.
+    """
+
+    __slots__ = ("body_end", "body_start", "headers", "keep_alive", "mode", "pos", "spans", "status")
+
+    def __init__(self) -> None:
+        self.mode = HEAD
+        self.pos = 0
+        self.status = 0
+        self.headers: dict[bytes, bytes] = {}
+        self.keep_alive = True
+        self.body_start = 0
+        self.body_end = 0
+        self.spans: list[tuple[int, int]] = []
+
+    def feed(self, raw: bytearray) -> bool:
+        """Look at what is new in `raw`; True when the answer is whole. Raises BadFraming."""
+        if self.mode == HEAD and not self._head(raw):
+            return False
+        if self.mode == CHUNKED:
+            return self._chunks(raw)
+        if self.mode == LENGTH:
+            if len(raw) < self.body_end:
+                return False
+            self._whole(self.body_start, self.body_end)
+        return self.mode == WHOLE
+
+    def closed(self, raw: bytearray) -> bool:
+        """The connection ended; True when that ends the answer, False when it cuts it off."""
+        if self.mode == UNTIL_CLOSE:
+            self._whole(self.body_start, len(raw))
+        return self.mode == WHOLE
+
+    def _whole(self, start: int, end: int) -> None:
+        self.spans = [(start, end)]
+        self.pos = end
+        self.mode = WHOLE
+
+    def _head(self, raw: bytearray) -> bool:
+        while True:
+            end = raw.find(b"\r\n\r\n", self.pos)
+            if raw[self.pos : self.pos + 5] != b"HTTP/"[: max(0, len(raw) - self.pos)]:
+                raise BadFraming(f"not HTTP: {bytes(raw[self.pos : self.pos + 40])!r}")
+            if end < 0:
+                if len(raw) - self.pos > MAX_HEAD:
+                    raise BadFraming(f"headers beyond {MAX_HEAD} bytes")
+                return False
+            first, _, rest = bytes(raw[self.pos : end]).partition(b"\r\n")
+            words = first.split(None, 2)
+            if len(words) < 2 or not words[1].isdigit() or len(words[1]) != 3:
+                raise BadFraming(f"status line {first[:60]!r}")
+            self.pos = self.body_start = end + 4
+            if words[1][:1] != b"1":  # 1xx: the real answer follows
+                break
+        self.status = int(words[1])
+        for line in rest.split(b"\r\n"):
+            name, colon, value = line.partition(b":")
+            if colon:
+                self.headers[name.strip().lower()] = value.strip()
+        self.keep_alive = (
+            words[0] == b"HTTP/1.1" and self.headers.get(b"connection", b"").lower() != b"close"
+        ) or self.headers.get(b"connection", b"").lower() == b"keep-alive"
+        length = self.headers.get(b"content-length")
+        if self.headers.get(b"transfer-encoding", b"").lower() == b"chunked":
+            self.mode = CHUNKED
+        elif length is not None or self.status in (204, 304):
+            if length is not None and not (length.isdigit() and len(length) < 16):
+                raise BadFraming(f"content-length {length[:40]!r}")
+            self.mode = LENGTH
+            self.body_end = self.body_start + int(length or 0)
+        else:
+            self.mode = UNTIL_CLOSE
+            self.keep_alive = False
+        return True
+
+    def _chunks(self, raw: bytearray) -> bool:
+        pos, spans, size_of = self.pos, self.spans, len(raw)
+        try:
+            while True:
+                line_end = raw.find(b"\r\n", pos, pos + 4096)
+                if line_end < 0:
+                    if size_of - pos > 4096:
+                        raise BadFraming("a chunk's size line beyond 4096 bytes")
+                    return False
+                digits = raw[pos:line_end]
+                size = int(digits.split(b";", 1)[0] if b";" in digits else digits, 16)
+                start = line_end + 2
+                if size <= 0:
+                    if size < 0:
+                        raise BadFraming(f"chunk size {bytes(digits)!r}")
+                    end = start + 2 if raw[start : start + 2] == b"\r\n" else raw.find(b"\r\n\r\n", start) + 4
+                    if end < 4 or end > size_of:
+                        return False
+                    pos = end
+                    self.mode = WHOLE
+                    return True
+                end = start + size
+                if end + 2 > size_of:
+                    return False
+                if raw[end : end + 2] != b"\r\n":
+                    raise BadFraming("a chunk that does not end where its size says")
+                spans.append((start, end))
+                pos = end + 2
+        except ValueError as why:
+            raise BadFraming(f"chunk size {bytes(raw[pos : pos + 20])!r}") from why
+        finally:
+            self.pos = pos

@@ -1,0 +1,441 @@
+"""The timed loop: sockets on epoll, bytes and kernel stamps kept, nothing decoded before a request has ended.
+
+Knows connections, framing, prompts and the tally. Nothing in here may wait, allocate much, or call anything slow:
+what it delays is what it measures. See docs/methods.md for why it is written this way.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+import ssl
+import time
+from array import array
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from bench_tests.load.clock import ClockWatch, run_delay_s
+from bench_tests.load.connection import ANCILLARY, Channel, Dialer
+from bench_tests.load.framing import BadFraming, Framing
+from bench_tests.load.plan import LoadPlan
+from bench_tests.load.prompts import Request, RequestFile
+from bench_tests.load.tally import Raw, Tally
+
+__all__ = ["Loop", "PhaseStats"]
+
+NS = 1_000_000_000
+TICK_S = 0.001  # the loop looks at least this often: so long, at most, can a read be blurred while it keeps up
+TICK_NS = int(TICK_S * NS)
+READ = 1 << 16
+MAX_PENDING_BYTES = 16 << 20  # unparsed answers beyond this are parsed even when the loop is busy
+MAX_ANSWER_BYTES = 64 << 20  # an endless stream ends here
+CHORES_NS = NS // 10
+GIVE_UP_AFTER = 50  # refused connections in a row, per stream's worth, before the rest is not tried
+
+
+@dataclass
+class PhaseStats:
+    """What a phase says of the client itself."""
+
+    duration_s: float = 0.0
+    cpu_s: float = 0.0
+    core_wait_s: float = 0.0  # ready to run, but without a core
+    worst_pause_s: float = 0.0  # longest time between two looks at the sockets
+    clock_step_s: float = 0.0
+    reads: int = 0
+    reopened: int = 0
+    stamped: bool = True
+    stopped: str = ""  # why the phase ended before all was sent
+
+    def as_dict(self) -> dict[str, object]:
+        return dict(self.__dict__)
+
+
+@dataclass(slots=True, eq=False)
+class Stream:
+    """One place in the concurrency: a connection and the request on it, if any."""
+
+    channel: Channel | None = None
+    fd: int = -1
+    opening: bool = False
+    used: bool = False  # the connection has carried a request before
+    retried: bool = False
+    request: Request | None = None
+    due_ns: int = 0
+    send_ns: int = 0
+    last_ns: int = 0  # last sign of life of the request
+    connect_s: float = 0.0
+    unsent: memoryview | None = None
+    fast: bool = False  # the head is read and the answer is chunked: only an end needs a look
+    buf: bytearray = field(default_factory=bytearray)
+    framing: Framing = field(default_factory=Framing)
+    ends: array[int] = field(default_factory=lambda: array("q"))
+    stamps: array[int] = field(default_factory=lambda: array("q"))
+    reads: array[int] = field(default_factory=lambda: array("q"))
+    polls: array[int] = field(default_factory=lambda: array("q"))
+
+
+class Loop:
+    """Carries `plan.streams` requests at a time through one or more phases (warm-up, measured)."""
+
+    def __init__(self, plan: LoadPlan, files: RequestFile, tally: Tally) -> None:
+        self.plan = plan
+        self.files = files
+        self.tally = tally
+        self.dialer = Dialer(plan.base_url, plan.insecure, plan.connect_timeout_s)
+        self.streams = [Stream() for _ in range(plan.streams)]
+        self.by_fd: dict[int, Stream] = {}
+        self.epoll = select.epoll()
+        self.opened: deque[tuple[Stream, Future[Channel]]] = deque()
+        self.wake_r, self.wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.epoll.register(self.wake_r, select.EPOLLIN)
+        self.threads = ThreadPoolExecutor(max_workers=min(32, max(1, plan.streams)), thread_name_prefix="dial")
+        self.idle: deque[Stream] = deque()
+        self.todo: deque[tuple[Request, int]] = deque()
+        self.pending: deque[Raw] = deque()
+        self.pending_bytes = 0
+        self.active = 0
+        self.opening = 0
+        self.refused = 0
+        self.measured = False
+        self.stats = PhaseStats()
+        self.stop_reason = ""
+
+    # ------------------------------------------------------------------ connections, off the clock
+
+    def open_all(self) -> None:
+        """Open every stream's connection before any clock starts. A refused one is tried again for its request."""
+        for stream in self.streams:
+            if stream.channel is None and not stream.opening:
+                self._open(stream)
+        while self.opening:
+            self.epoll.poll(0.1)
+            self._take_opened()
+
+    def close(self) -> None:
+        self.threads.shutdown(wait=False, cancel_futures=True)
+        for stream in self.streams:
+            self._drop(stream)
+        self.epoll.close()
+        os.close(self.wake_r)
+        os.close(self.wake_w)
+        self.wake_w = -1  # a dial that ends later must not write to whatever has this number then
+
+    def _open(self, stream: Stream) -> None:
+        self.opening += 1
+        stream.opening = True
+        future = self.threads.submit(self.dialer.open)
+        future.add_done_callback(lambda done, stream=stream: self._wake(stream, done))  # type: ignore[misc]
+
+    def _wake(self, stream: Stream, done: Future[Channel]) -> None:
+        self.opened.append((stream, done))
+        try:
+            os.write(self.wake_w, b"x")
+        except OSError:
+            pass  # full is awake enough; closed is over
+
+    def _take_opened(self) -> None:
+        try:
+            os.read(self.wake_r, 4096)
+        except BlockingIOError:
+            pass
+        while self.opened:
+            stream, done = self.opened.popleft()
+            self.opening -= 1
+            stream.opening = False
+            failure = done.exception()
+            if failure is None:
+                channel = done.result()
+                stream.channel, stream.fd, stream.used = channel, channel.sock.fileno(), False
+                stream.connect_s = channel.opened_s
+                self.stats.stamped &= channel.stamped
+                self.by_fd[stream.fd] = stream
+                self.epoll.register(stream.fd, select.EPOLLIN)
+                self.refused = 0
+                if stream.request is not None:
+                    self._send(stream, stream.request, stream.due_ns)
+                elif stream not in self.idle:
+                    self.idle.append(stream)
+                continue
+            self.refused += 1
+            if stream.request is None and not self.todo:
+                if stream not in self.idle:
+                    self.idle.append(stream)
+                continue
+            if stream.request is None:
+                stream.request, stream.due_ns = self.todo.popleft()
+                self.active += 1
+            kind = "stalled" if isinstance(failure, TimeoutError) else "connect"
+            words = f"no connection within {self.plan.connect_timeout_s:g} s" if kind == "stalled" else str(failure)
+            self._finish(stream, (kind, f"connect: {words}"))
+
+    def _drop(self, stream: Stream) -> None:
+        if stream.channel is not None:
+            self.by_fd.pop(stream.fd, None)
+            stream.channel.sock.close()  # leaves the epoll set by itself
+            stream.channel, stream.fd = None, -1
+
+    # ------------------------------------------------------------------ a request's life
+
+    def _send(self, stream: Stream, request: Request, due_ns: int) -> None:
+        channel = stream.channel
+        if channel is None:  # pragma: no cover  # callers hold an open stream
+            raise AssertionError("send on a closed stream")
+        data = os.pread(self.files.fileno, request.size, request.offset)
+        if channel.tls is not None:
+            data = channel.encrypt(data)
+        stream.request = request
+        stream.due_ns = due_ns
+        stream.fast = False
+        stream.buf, stream.framing = bytearray(), Framing()
+        stream.ends, stream.stamps, stream.reads, stream.polls = array("q"), array("q"), array("q"), array("q")
+        stream.send_ns = stream.last_ns = time.time_ns()
+        try:
+            sent = channel.sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as why:
+            self._lost(stream, why)
+            return
+        if sent < len(data):
+            stream.unsent = memoryview(data)[sent:]
+            self.epoll.modify(stream.fd, select.EPOLLIN | select.EPOLLOUT)
+
+    def _send_more(self, stream: Stream) -> None:
+        if stream.unsent is None or stream.channel is None:
+            return
+        try:
+            sent = stream.channel.sock.send(stream.unsent)
+        except BlockingIOError:
+            return
+        except OSError:
+            return  # the answer may be there all the same: reading tells
+        stream.unsent = stream.unsent[sent:] if sent < len(stream.unsent) else None
+        if stream.unsent is None:
+            self.epoll.modify(stream.fd, select.EPOLLIN)
+
+    def _lost(self, stream: Stream, why: OSError | None) -> None:
+        """The connection ended or broke, with or without a request on it."""
+        request, was_used = stream.request, stream.used
+        self._drop(stream)
+        if request is None:
+            if stream in self.idle:  # closed while idle: reopened off the clock
+                self.idle.remove(stream)
+            self.stats.reopened += 1
+            self._open(stream)
+            return
+        if not stream.buf and was_used and not stream.retried:
+            # a kept-alive connection that the server had already given up: not its failure, and not our clock
+            stream.retried = True
+            stream.unsent = None
+            self.stats.reopened += 1
+            self._open(stream)
+            return
+        if why is None and stream.framing.closed(stream.buf):
+            self._finish(stream, None)
+            return
+        got = f"after {len(stream.buf)} bytes" if stream.buf else "before any answer"
+        self._finish(stream, ("cut_off", f"connection {'closed' if why is None else f'lost ({why.strerror})'} {got}"))
+
+    def _finish(self, stream: Stream, failure: tuple[str, str] | None) -> None:
+        """The request has ended: keep what there is of it, and give the stream its next one at once."""
+        request = stream.request
+        if request is None:
+            return
+        raw = Raw(request, self.measured, stream.due_ns, stream.send_ns, stream.connect_s, stream.buf, stream.framing,
+                  stream.ends, stream.stamps, stream.reads, stream.polls, failure)  # fmt: skip
+        self.pending.append(raw)
+        self.pending_bytes += len(stream.buf)
+        self.active -= 1
+        stream.request, stream.unsent, stream.retried, stream.used = None, None, False, True
+        stream.buf, stream.connect_s, stream.send_ns = bytearray(), 0.0, 0
+        if failure is not None or not raw.framing.keep_alive:
+            self._drop(stream)
+        if stream.channel is None:
+            if self.refused > GIVE_UP_AFTER + 3 * len(self.streams):
+                self.stop_reason = self.stop_reason or f"{self.refused} connections in a row failed"
+            if self.todo and not self.stop_reason:
+                self._open(stream)
+            else:
+                self.idle.append(stream)
+            return
+        if self.todo and self.todo[0][1] <= time.time_ns():
+            request, due_ns = self.todo.popleft()
+            self.active += 1
+            self._send(stream, request, due_ns)
+        else:
+            self.idle.append(stream)
+
+    def _check_end(self, stream: Stream) -> None:
+        framing = stream.framing
+        try:
+            whole = framing.feed(stream.buf)
+        except BadFraming as why:
+            self._finish(stream, ("malformed", str(why)))
+            return
+        if whole:
+            framing.keep_alive = framing.keep_alive and framing.pos == len(stream.buf)
+            self._finish(stream, None)
+        elif len(stream.buf) > MAX_ANSWER_BYTES:
+            self._finish(stream, ("malformed", f"an answer without an end: {len(stream.buf)} bytes so far"))
+        else:
+            stream.fast = framing.mode == 1  # CHUNKED
+
+    # ------------------------------------------------------------------ a phase
+
+    def run(
+        self, requests: list[Request], due_ns: list[int], measured: bool, chores: Callable[[], str | None]
+    ) -> PhaseStats:
+        """Send all requests, none before its due time, and wait for their ends.
+
+        `chores` is called ten times a second; a text that it returns stops the phase for that reason: what runs is
+        cancelled, what was not sent is counted as cancelled too.
+        """
+        self.measured, self.stop_reason = measured, ""
+        stamped = self.stats.stamped
+        self.stats = PhaseStats(stamped=stamped)
+        self.todo = deque(zip(requests, due_ns, strict=True))
+        clock, usage, waited = ClockWatch(), resource.getrusage(resource.RUSAGE_SELF), run_delay_s()
+        start = time.monotonic()
+        self._spin(clock, chores)
+        self.stats.duration_s = time.monotonic() - start
+        after = resource.getrusage(resource.RUSAGE_SELF)
+        self.stats.cpu_s = after.ru_utime + after.ru_stime - usage.ru_utime - usage.ru_stime
+        self.stats.core_wait_s = run_delay_s() - waited
+        clock.look()
+        self.stats.clock_step_s = clock.worst_step_ns / NS
+        self.stats.stopped = self.stop_reason
+        self._cancel_rest()
+        while self.pending:
+            self._parse_one()
+        return self.stats
+
+    def _spin(self, clock: ClockWatch, chores: Callable[[], str | None]) -> None:
+        poll, by_fd, time_ns = self.epoll.poll, self.by_fd, time.time_ns
+        size = len(self.streams) + 2
+        self._start_due()
+        before = time_ns()
+        next_chores = before + CHORES_NS
+        worst = reads = 0
+        deadline = before + int(self.plan.point_timeout_s * NS)
+        while (self.active or self.todo) and not self.stop_reason:
+            ready = poll(0 if self.pending or self._due_soon(before) else TICK_S, size)
+            now = time_ns()
+            if now - before > worst:
+                worst = now - before
+            for fd, event in ready:
+                stream = by_fd.get(fd)
+                if stream is None:
+                    if fd == self.wake_r:
+                        self._take_opened()
+                    continue
+                if event & 4:  # EPOLLOUT
+                    self._send_more(stream)
+                    if not event & ~4:
+                        continue
+                channel = stream.channel
+                try:
+                    data, control, _, _ = channel.sock.recvmsg(READ, ANCILLARY)  # type: ignore[union-attr]
+                except BlockingIOError:
+                    continue
+                except OSError as why:
+                    self._lost(stream, why)
+                    continue
+                if not data:
+                    self._lost(stream, None)
+                    continue
+                read_ns = time_ns()
+                if channel.tls is not None:  # type: ignore[union-attr]
+                    try:
+                        data = channel.decrypt(data)  # type: ignore[union-attr]
+                    except ssl.SSLError as broken:
+                        self._finish(stream, ("malformed", f"TLS: {broken.reason}"))
+                        continue
+                    if not data:
+                        continue
+                if stream.request is None:
+                    self._lost(stream, None)  # bytes that nobody asked for: such a connection is not used again
+                    continue
+                reads += 1
+                buf = stream.buf
+                buf += data
+                stream.ends.append(len(buf))
+                if control:
+                    stream.stamps.frombytes(control[0][2])
+                stream.reads.append(read_ns)
+                stream.polls.append(before)
+                stream.last_ns = read_ns
+                if not stream.fast or data[-4:] == b"\r\n\r\n" or len(data) < 4:
+                    self._check_end(stream)
+            before = now
+            if self.todo:
+                self._start_due()
+            if self.pending and (not ready or self.pending_bytes > MAX_PENDING_BYTES):
+                self._parse_one()
+            if now >= next_chores:
+                next_chores = now + CHORES_NS
+                clock.look()
+                self._time_out(now)
+                said = chores()
+                if said or now > deadline:
+                    self.stop_reason = said or f"the point took longer than {self.plan.point_timeout_s:g} s"
+        self.stats.worst_pause_s = worst / NS
+        self.stats.reads = reads
+
+    def _due_soon(self, now: int) -> bool:
+        return bool(self.todo and self.idle and self.todo[0][1] - now < 2 * TICK_NS)
+
+    def _start_due(self) -> None:
+        now = time.time_ns()
+        while self.todo and self.idle and self.todo[0][1] <= now:
+            stream = self.idle.popleft()
+            request, due_ns = self.todo.popleft()
+            self.active += 1
+            if stream.channel is None:
+                stream.request, stream.due_ns = request, due_ns
+                self._open(stream)
+            else:
+                self._send(stream, request, due_ns)
+                now = time.time_ns()
+
+    def _parse_one(self) -> None:
+        raw = self.pending.popleft()
+        self.pending_bytes -= len(raw.buf)
+        self.tally.add(raw)
+
+    def _time_out(self, now: int) -> None:
+        plan = self.plan
+        for stream in self.streams:
+            if stream.request is None or stream.channel is None:
+                continue
+            silent = (now - stream.last_ns) / NS
+            words = ""
+            if not stream.fast and silent > plan.first_token_timeout_s:
+                words = f"no first token within {plan.first_token_timeout_s:g} s (timeouts.first_token)"
+            elif stream.fast and len(stream.ends) > 1 and silent > plan.between_tokens_timeout_s:
+                words = f"silent for {plan.between_tokens_timeout_s:g} s in the stream (timeouts.between_tokens)"
+            elif silent > plan.first_token_timeout_s:
+                words = f"no first token within {plan.first_token_timeout_s:g} s (timeouts.first_token)"
+            elif (now - stream.send_ns) / NS > plan.request_timeout_s:
+                words = f"longer than {plan.request_timeout_s:g} s (timeouts.request)"
+            if words:
+                self._finish(stream, ("stalled", words))
+
+    def _cancel_rest(self) -> None:
+        """Cancel what runs (closing its connection aborts it on the server) and count what was never sent."""
+        why = self.stop_reason or "stopped"
+        kind = "connect" if "connections in a row" in why else "cancelled"
+        for stream in self.streams:
+            if stream.request is not None:
+                self._finish(stream, (kind, why))
+        while self.todo:
+            request, due_ns = self.todo.popleft()
+            nothing = (array("q"), array("q"), array("q"), array("q"))
+            self.pending.append(
+                Raw(
+                    request, self.measured, due_ns, 0, 0.0, bytearray(), Framing(), *nothing, (kind, f"not sent: {why}")
+                )
+            )

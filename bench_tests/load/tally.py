@@ -1,0 +1,168 @@
+"""Turns what the loop kept of each request (bytes, stamps) into rows of records. Works while the loop is idle.
+
+Knows the parser, the records and the prompts' Request.
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench_tests.load.framing import Framing
+from bench_tests.load.prompts import Request
+from bench_tests.load.records import COMPLETED, KINDS, Records
+from bench_tests.load.stream import Answer, parse_answer
+
+__all__ = ["Raw", "Tally"]
+
+NS = 1e9
+
+
+@dataclass(slots=True)
+class Raw:
+    """All that is known of one request when it has ended. Times in ns of CLOCK_REALTIME; one entry a read."""
+
+    request: Request
+    measured: bool
+    due_ns: int
+    send_ns: int  # 0: never sent
+    connect_s: float
+    buf: bytearray
+    framing: Framing
+    ends: array[int]  # bytes in buf after each read
+    stamps: array[int]  # the kernel's stamp of each read as seconds, nanoseconds; empty where there are none
+    reads: array[int]  # when the loop read
+    polls: array[int]  # when the loop last knew that there was nothing more to read
+    failure: tuple[str, str] | None  # kind and words, where the loop itself saw the request fail
+
+
+class Tally:
+    """Collects raw outcomes and makes the records of a phase."""
+
+    def __init__(self, ignore_eos: bool, worker: int) -> None:
+        self.ignore_eos = ignore_eos
+        self.worker = worker
+        self.rows: list[tuple[Any, ...]] = []
+        self.events: list[NDArray[np.int64]] = []
+        self.uncounted: list[tuple[int, str]] = []  # row and text of answers without usage
+        self.completed = 0
+        self.failed = 0
+        self.recent: list[tuple[float, float]] = []  # TTFT and TPOT of the latest completed, for the live line
+
+    def add(self, raw: Raw) -> None:
+        """Parse and judge one request; this costs about 1.5 µs an event."""
+        answer = parse_answer(raw.buf, raw.framing) if raw.failure is None else _partial(raw)
+        stamps = _stamps(raw)
+        first = last = first_blur = last_blur = np.nan
+        moments = np.empty(0, np.int64)
+        if len(answer.ends):
+            ends = np.frombuffer(raw.ends, np.int64)
+            place = np.searchsorted(ends, answer.ends, side="left")
+            moments = stamps[place]
+            first, last = int(moments[0]), int(moments[-1])
+            first_blur = _blur(raw, stamps, ends, int(place[0]), int(answer.ends[0]))
+            last_blur = _blur(raw, stamps, ends, int(place[-1]), int(answer.ends[-1]))
+        self._check_length(raw.request, answer)
+        request = raw.request
+        lag = float((np.frombuffer(raw.reads, np.int64) - stamps).max()) / NS if len(stamps) else 0.0
+        if answer.text and answer.kind == COMPLETED:
+            self.uncounted.append((len(self.rows), answer.text))
+        self.rows.append(
+            (answer.kind, raw.measured, answer.http_status, raw.due_ns, raw.send_ns or np.nan, first, last,
+             raw.connect_s, request.isl, request.osl, answer.input_tokens, answer.output_tokens,
+             answer.cached_tokens, len(moments), lag, first_blur, last_blur, answer.error)
+        )  # fmt: skip
+        self.events.append(moments)
+        if not raw.measured:
+            return
+        if answer.kind == COMPLETED:
+            self.completed += 1
+            steps = max(1, answer.output_tokens - 1)
+            self.recent.append(((first - raw.send_ns) / NS, (last - first) / NS / steps))
+        else:
+            self.failed += 1
+
+    def _check_length(self, request: Request, answer: Answer) -> None:
+        got, asked = answer.output_tokens, request.osl
+        if answer.kind != COMPLETED or got < 0 or got == asked:
+            return
+        if got > asked or self.ignore_eos or answer.finish_reason != "stop":
+            answer.fail("short", f"{got} output tokens of {asked} asked (finish_reason {answer.finish_reason})")
+
+    def recount(self, row: int, output_tokens: int) -> None:
+        """Set the tokens of an answer whose server gave no usage, counted by the tokenizer."""
+        columns = list(self.rows[row])
+        columns[11] = output_tokens
+        self.rows[row] = tuple(columns)
+
+    def records(self, zero_ns: int) -> Records:
+        """All rows so far; times become seconds since `zero_ns`."""
+        if not self.rows:
+            return Records.empty()
+        (kind, measured, status, due, send, first, last, connect, isl, osl, got_in, got_out, cached, events, lag,
+         first_blur, last_blur, error) = zip(*self.rows, strict=True)  # fmt: skip
+        moments = np.concatenate(self.events)
+
+        def seconds(column: tuple[float, ...]) -> NDArray[np.float64]:
+            # differences before floats: a float holds a date to 200 ns only
+            return np.array([np.nan if v != v else (int(v) - zero_ns) / NS for v in column])
+
+        return Records(
+            kind=np.array(kind, np.int8),
+            measured=np.array(measured, np.bool_),
+            http_status=np.array(status, np.int16),
+            scheduled_s=seconds(due),
+            send_s=seconds(send),
+            first_s=seconds(first),
+            last_s=seconds(last),
+            connect_s=np.array(connect, np.float64),
+            asked_input=np.array(isl, np.int64),
+            asked_output=np.array(osl, np.int64),
+            input_tokens=np.array(got_in, np.int64),
+            output_tokens=np.array(got_out, np.int64),
+            cached_tokens=np.array(cached, np.int64),
+            events=np.array(events, np.int64),
+            event_s=(moments - zero_ns) / NS,
+            lag_s=np.array(lag, np.float64),
+            first_blur_s=np.array(first_blur, np.float64),
+            last_blur_s=np.array(last_blur, np.float64),
+            worker=np.full(len(self.rows), self.worker, np.int16),
+            error=np.array(error, np.str_),
+        )
+
+
+def _stamps(raw: Raw) -> NDArray[np.int64]:
+    """When the kernel received the last byte of each read, ns, shape (reads,)."""
+    if not len(raw.stamps):
+        return np.frombuffer(raw.reads, np.int64)
+    pairs = np.frombuffer(raw.stamps, np.int64)
+    return np.asarray(pairs[0::2] * 1_000_000_000 + pairs[1::2])
+
+
+def _blur(raw: Raw, stamps: NDArray[np.int64], ends: NDArray[np.int64], place: int, end: int) -> float:
+    """How long before its stamp an event may have arrived, at most, seconds.
+
+    A read that holds more behind the event than its chunk's line end may be two segments that TCP has merged, of which
+    the kernel keeps the later stamp. The event cannot be older than the moment when the loop last found nothing.
+    """
+    if len(raw.stamps) and ends[place] <= end + 2:
+        return 0.0
+    since = max(raw.polls[place], int(stamps[place - 1]) if place else raw.send_ns)
+    return float(max(0, int(stamps[place]) - since)) / NS
+
+
+def _partial(raw: Raw) -> Answer:
+    """What an answer that did not end has said, marked with the failure that the loop saw."""
+    kind, words = raw.failure or ("cut_off", "")
+    failed = Answer(http_status=raw.framing.status)
+    if raw.framing.status == 200 and raw.framing.spans:
+        said = parse_answer(raw.buf, raw.framing)
+        failed.ends, failed.output_tokens, failed.input_tokens = said.ends, said.output_tokens, said.input_tokens
+        if said.kind == KINDS.index("error_event"):
+            kind, words = "error_event", said.error
+    failed.fail(kind, words)
+    return failed
