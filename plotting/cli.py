@@ -43,17 +43,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> _Parser:
-    parser = _Parser(prog="python -m plotting", description="Draw the pictures of a folder of benchmark results.",
-                     epilog="`python -m plotting compare A B ...` compares folders.")  # fmt: skip
-    parser.add_argument("--results-dir", type=Path, default=Path("results"), metavar="DIR",
-                        help="folder of result files, searched with its subfolders (default: results)")  # fmt: skip
-    parser.add_argument("--output", type=Path, metavar="FILE",
-                        help="SLA frontier into FILE.png (or .svg, .pdf), throughput lines into FILE-lines.png")  # fmt: skip
+    parser = _Parser(
+        prog="python -m plotting",
+        description="Draw the pictures of a folder of benchmark results.",
+        epilog="`python -m plotting compare A B ...` compares folders.",
+    )
+    parser.add_argument(
+        "--results-dir",
+        type=Path,
+        default=Path("results"),
+        metavar="DIR",
+        help="folder of result files, searched with its subfolders (default: results)",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="SLA frontier into FILE.png (or .svg, .pdf), throughput lines into FILE-lines.png",
+    )
     parser.add_argument("--all", action="store_true", help="every picture that the results allow, into --output-dir")
     parser.add_argument("--output-dir", type=Path, metavar="DIR", help="where --all and --export write")
     parser.add_argument("--format", choices=[s[1:] for s in _SUFFIXES], default="png", help="of --all (default: png)")
-    parser.add_argument("--point", action="append", default=[], metavar="isl2048-osl128-conc16",
-                        help="with --all: distribution and timeline of this point only (repeatable)")  # fmt: skip
+    parser.add_argument(
+        "--point",
+        action="append",
+        default=[],
+        metavar="isl2048-osl128-conc16",
+        help="with --all: distribution and timeline of this point only (repeatable)",
+    )
     _shared(parser)
     parser.add_argument("--tiers-ttft", metavar="1,2,3", help="tiers of the frontier, p99 TTFT in seconds")
     parser.add_argument("--tiers-tpot", metavar="20,35", help="tiers of the frontier, p99 TPOT in milliseconds")
@@ -64,19 +81,29 @@ def _parser() -> _Parser:
 def _compare_parser() -> _Parser:
     parser = _Parser(prog="python -m plotting compare", description="Compare runs point by point with the first one.")
     parser.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="result folders; the first is the base")
-    parser.add_argument("--output", type=Path, default=Path("compare.png"), metavar="FILE",
-                        help="the picture, .png, .svg or .pdf (default: compare.png)")  # fmt: skip
-    parser.add_argument("--threshold", type=float, default=5.0, metavar="PERCENT",
-                        help="changes below this are not marked (default: 5)")  # fmt: skip
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("compare.png"),
+        metavar="FILE",
+        help="the picture, .png, .svg or .pdf (default: compare.png)",
+    )
+    parser.add_argument(
+        "--threshold", type=float, default=5.0, metavar="PERCENT", help="changes below this are not marked (default: 5)"
+    )
     _shared(parser)
     return parser
 
 
 def _shared(parser: _Parser) -> None:
-    parser.add_argument("--report", type=Path, metavar="FILE.html", help="also write the report, one self-contained file")
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE.html", help="also write the report, one self-contained file"
+    )
     parser.add_argument("--gpus", type=int, metavar="N", help="number of GPUs where a file does not say")
     parser.add_argument("--slo", metavar="'p99_ttft<=2s,p99_tpot<=50ms'", help="judge results that hold no verdict")
-    parser.add_argument("--source", default="", metavar="TEXT", help="added to each caption: where the results are from")
+    parser.add_argument(
+        "--source", default="", metavar="TEXT", help="added to each caption: where the results are from"
+    )
 
 
 def parse_tiers(text: str | None, option: str, unit_s: float) -> tuple[float, ...]:
@@ -96,7 +123,9 @@ def parse_slo(text: str) -> tuple[Objective, ...]:
     """`p99_ttft<=2s,p99_tpot<=50ms`: limits in seconds. Raises UsageError with the accepted form."""
     found = []
     for part in text.split(","):
-        match = re.fullmatch(r"\s*((?:p50|p90|p95|p99|mean|median)_(?:ttft|tpot|itl|e2el))\s*<=\s*([\d.]+)\s*(s|ms)\s*", part)
+        match = re.fullmatch(
+            r"\s*((?:p50|p90|p95|p99|mean|median)_(?:ttft|tpot|itl|e2el))\s*<=\s*([\d.]+)\s*(s|ms)\s*", part
+        )
         try:
             limit = float(match[2]) * (0.001 if match[3] == "ms" else 1.0) if match else 0.0
         except ValueError:
@@ -145,8 +174,10 @@ def _draw(options: argparse.Namespace) -> None:
         _suffix(options.output, "--output")
     if options.report:
         _suffix(options.report, "--report", (".html", ".htm"))
-    tiers = {"ttft": parse_tiers(options.tiers_ttft, "--tiers-ttft", 1.0),
-             "tpot": parse_tiers(options.tiers_tpot, "--tiers-tpot", 0.001)}  # fmt: skip
+    tiers = {
+        "ttft": parse_tiers(options.tiers_ttft, "--tiers-ttft", 1.0),
+        "tpot": parse_tiers(options.tiers_tpot, "--tiers-tpot", 0.001),
+    }
     results = _read(options.results_dir, options)
     files: list[Path] = []
     notes: list[str] = []
@@ -155,7 +186,9 @@ def _draw(options: argparse.Namespace) -> None:
         files += pair.files
         notes += pair.notes
     if options.all:
-        every = draw.draw_results(results, options.output_dir, tiers, options.source, f".{options.format}", options.point)
+        every = draw.draw_results(
+            results, options.output_dir, tiers, options.source, f".{options.format}", options.point
+        )
         files += every.files
         notes += every.notes
     if options.export:
@@ -191,8 +224,12 @@ def _compare(options: argparse.Namespace) -> None:
 
         files.append(write_report(runs, options.report, source=options.source, threshold=options.threshold / 100))
     worse = sum(ratio.state in ("worse", "worse?") for ratio in data.ratios)
-    notes = [f"{len(data.points)} points compared, {data.unmatched} in one run alone; {data.regressions} figures worse, "
-             f"{worse - data.regressions} worse without an interval to test with"]  # fmt: skip
+    notes = [
+        (
+            f"{len(data.points)} points compared, {data.unmatched} in one run alone; {data.regressions} figures worse, "
+            f"{worse - data.regressions} worse without an interval to test with"
+        )
+    ]
     _say(files, [left for run in runs for left in run.left_out], notes)
 
 

@@ -78,7 +78,9 @@ def compare_data(base: Results, others: Sequence[Results], threshold: float = 0.
         for cell in cells(other.points):
             key = (cell.isl, cell.osl, cell.conc)
             every.add(key)
-            found = [r for metric in COMPARED if key in before and (r := _ratio(name, metric, before[key], cell, threshold))]
+            found = [
+                r for metric in COMPARED if key in before and (r := _ratio(name, metric, before[key], cell, threshold))
+            ]
             matched |= {key} if found else set()
             ratios += found
     ratios.sort(key=lambda r: (r.isl, r.osl, r.conc))
@@ -166,20 +168,27 @@ def draw_compare(data: CompareData, *, source: str = "") -> Figure:
     """One panel a figure, one row a point, one marker a run; the line at 1 is the base."""
     rows, left = _rows(data)
     with style.house():
-        figure, grid = style.figure(1, 3, width=14, height=min(22.0, 3.4 + 0.235 * len(rows) * max(1, 0.6 * len(data.runs))),
-                                    sharey=True)  # fmt: skip
+        figure, grid = style.figure(
+            1, 3, width=14, height=min(22.0, 3.4 + 0.235 * len(rows) * max(1, 0.6 * len(data.runs))), sharey=True
+        )
         for axes, (metric, name, more_is_worse) in zip(grid[0], COMPARED, strict=True):
             _draw_panel(axes, data, rows, metric)
             axes.set_xlabel(f"{name}: run / base\n({'right' if more_is_worse else 'left'} is worse)")
         grid[0][0].set_yticks(range(len(rows)), [f"ISL {i:,} · OSL {o:,} · conc {c}" for i, o, c in rows], fontsize=9.5)
         grid[0][0].set_ylim(len(rows) - 0.4, -0.6)
-        _legend(figure, data)
-        missing = f"{data.unmatched} points are in one run alone and not compared." if data.unmatched else ""
-        note = (f"Marked: beyond {data.threshold:.0%} and, where the files hold intervals, the 95 % interval excludes 1. "
-                f"Hollow: beyond it, but no interval to test with. {missing}")  # fmt: skip
+        _legend(grid[0][0], data)
+        missing = f"Points in one run alone, not compared: {data.unmatched}." if data.unmatched else ""
+        note = (
+            f"Marked: beyond {data.threshold:.0%} and, where files hold intervals, the 95 % interval excludes 1. "
+            f"Hollow: beyond it, but no interval to test with. {missing}"
+        )
         more = f"{len(rows)} of {len(data.points)} points: those that changed most. " if left else ""
-        style.caption(figure, f"{' and '.join(data.runs)} against {data.base} (base)",
-                      (*data.captions, more + note, source), simulated=data.simulated)  # fmt: skip
+        style.caption(
+            figure,
+            f"{' and '.join(data.runs)} against {data.base} (base)",
+            (*data.captions, more + note, source),
+            simulated=data.simulated,
+        )
     return figure
 
 
@@ -194,8 +203,13 @@ def _rows(data: CompareData) -> tuple[list[tuple[int, int, int]], int]:
     return sorted(most), len(data.points) - _MOST_ROWS
 
 
-_STATE = {"worse": (style.RED, True), "worse?": (style.RED, False), "better": (style.BLUE, True),
-          "better?": (style.BLUE, False), "same": (style.GREY, True)}  # fmt: skip
+_STATE = {
+    "worse": (style.RED, True),
+    "worse?": (style.RED, False),
+    "better": (style.BLUE, True),
+    "better?": (style.BLUE, False),
+    "same": (style.GREY, True),
+}
 
 
 def _draw_panel(axes: Axes, data: CompareData, rows: Sequence[tuple[int, int, int]], metric: str) -> None:
@@ -210,8 +224,15 @@ def _draw_panel(axes: Axes, data: CompareData, rows: Sequence[tuple[int, int, in
         colour, filled = _STATE[r.state]
         if r.interval:
             axes.plot(r.interval, [y, y], color=colour, linewidth=1.4, zorder=2)
-        axes.plot([r.ratio], [y], style.MARKERS[run % len(style.MARKERS)], color=colour, markersize=6, zorder=3,
-                  markerfacecolor=colour if filled else "white")  # fmt: skip
+        axes.plot(
+            [r.ratio],
+            [y],
+            style.MARKERS[run % len(style.MARKERS)],
+            color=colour,
+            markersize=6,
+            zorder=3,
+            markerfacecolor=colour if filled else "white",
+        )
     axes.set_xscale("log")
     ends = [v for r in data.ratios if r.metric == metric for v in (r.ratio, *(r.interval or ()))]
     low, high = min([*ends, 0.9]) / 1.06, max([*ends, 1.1]) * 1.06
@@ -229,21 +250,48 @@ def _spaced(values: Sequence[float], span: float) -> list[float]:
     """1 and its neighbours, as many as stand apart."""
     kept = [1.0]
     for value in sorted(values, key=lambda v: abs(math.log(v))):
-        if all(abs(math.log(value / other)) > 0.11 * span for other in kept):
+        if all(abs(math.log(value / other)) > 0.15 * span for other in kept):
             kept.append(value)
     return sorted(kept)
 
 
-def _legend(figure: Figure, data: CompareData) -> None:
+def _legend(axes: Axes, data: CompareData) -> None:
     from matplotlib.lines import Line2D
 
     there = {r.state for r in data.ratios}
-    words = {"worse": "worse", "worse?": "worse, not tested", "better": "better", "better?": "better, not tested",
-             "same": "no change shown"}  # fmt: skip
-    handles = [Line2D([], [], marker="o", linestyle="", color=_STATE[s][0],
-                      markerfacecolor=_STATE[s][0] if _STATE[s][1] else "white", label=words[s])
-               for s in _STATE if s in there]  # fmt: skip
+    words = {
+        "worse": "worse",
+        "worse?": "worse, not tested",
+        "better": "better",
+        "better?": "better, not tested",
+        "same": "no change shown",
+    }
+    handles = [
+        Line2D(
+            [],
+            [],
+            marker="o",
+            linestyle="",
+            color=_STATE[s][0],
+            markerfacecolor=_STATE[s][0] if _STATE[s][1] else "white",
+            label=words[s],
+        )
+        for s in _STATE
+        if s in there
+    ]
     if len(data.runs) > 1:
-        handles += [Line2D([], [], marker=style.MARKERS[i % len(style.MARKERS)], linestyle="", color=style.INK,
-                           label=style.plain(run, 40)) for i, run in enumerate(data.runs)]  # fmt: skip
-    figure.legend(handles=handles, loc="outside right upper", frameon=False)
+        handles += [
+            Line2D(
+                [],
+                [],
+                marker=style.MARKERS[i % len(style.MARKERS)],
+                linestyle="",
+                color=style.INK,
+                label=style.plain(run, 40),
+            )
+            for i, run in enumerate(data.runs)
+        ]
+    # above the first panel and as wide as it needs; the blank title keeps the room for it
+    lines = -(-len(handles) // 6)
+    axes.set_title("\n" * (lines - 1) + " ", fontsize=13, pad=8)
+    axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=6).set_in_layout(False)

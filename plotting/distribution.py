@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,9 +14,11 @@ from plotting import style
 from plotting.model import PointResult
 
 if TYPE_CHECKING:
-    from bench_tests.load.records import Records
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FixedLocator
+
+    from bench_tests.load.records import Records
 
 __all__ = ["Curve", "DistributionData", "distribution_data", "draw_distribution"]
 
@@ -49,8 +52,12 @@ class DistributionData:
 def distribution_data(point: PointResult, records: Records, title: str, caption: str) -> DistributionData:
     """Formula: share(x) = requests with a latency ≤ x / completed requests. ITL pools the gaps of all of them."""
     done = records.completed
-    values = {"ttft": records.ttft_s()[done], "tpot": records.tpot_s()[done], "itl": records.itl_s(done),
-              "e2el": records.e2el_s()[done]}  # fmt: skip
+    values = {
+        "ttft": records.ttft_s()[done],
+        "tpot": records.tpot_s()[done],
+        "itl": records.itl_s(done),
+        "e2el": records.e2el_s()[done],
+    }
     curves = tuple(
         _curve(metric, kept, point.limit(f"p99_{metric}"))
         for metric, array in values.items()
@@ -76,23 +83,36 @@ def draw_distribution(data: DistributionData, *, source: str = "") -> Figure:
         figure, grid = style.figure(rows, columns, width=12, height=1.5 + 3.7 * rows)
         for axes, curve in zip(grid.flat, data.curves, strict=False):
             _draw_curve(axes, curve)
-        for axes in list(grid.flat)[len(data.curves):]:
+        for axes in list(grid.flat)[len(data.curves) :]:
             axes.set_axis_off()
-        style.caption(figure, f"Latency distribution of {data.point} · {data.title}", (data.caption, source),
-                      simulated=data.simulated)  # fmt: skip
+        style.caption(
+            figure,
+            f"Latency distribution of {data.point} · {data.title}",
+            (data.caption, source),
+            simulated=data.simulated,
+        )
     return figure
 
 
 def _draw_curve(axes: Axes, curve: Curve) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter
 
-    axes.step((curve.x[0], *curve.x), (0.0, *curve.share), where="post", color=style.BLUE,
-              label=f"{curve.n:,} {'gaps' if curve.metric == 'itl' else 'requests'}")  # fmt: skip
+    axes.step(
+        (curve.x[0], *curve.x),
+        (0.0, *curve.share),
+        where="post",
+        color=style.BLUE,
+        label=f"{curve.n:,} {'gaps' if curve.metric == 'itl' else 'requests'}",
+    )
     for share, value, colour, marker in ((0.5, curve.p50, style.INK, "o"), (0.99, curve.p99, style.RED, "s")):
-        axes.plot([value], [share], marker, color=colour, label=f"p{share * 100:.0f} = {style.seconds(value)}", zorder=4)
+        axes.plot(
+            [value], [share], marker, color=colour, label=f"p{share * 100:.0f} = {style.seconds(value)}", zorder=4
+        )
     low, high = curve.x[0], curve.x[-1]
     if curve.limit:
-        axes.axvline(curve.limit, color=style.RED, linestyle=(0, (5, 3)), label=f"SLO p99 ≤ {style.seconds(curve.limit)}")
+        axes.axvline(
+            curve.limit, color=style.RED, linestyle=(0, (5, 3)), label=f"SLO p99 ≤ {style.seconds(curve.limit)}"
+        )
         low, high = min(low, curve.limit), max(high, curve.limit)
     axes.set_xscale("log")
     axes.set_xlim(low / 1.15, high * 1.15)
@@ -100,23 +120,33 @@ def _draw_curve(axes: Axes, curve: Curve) -> None:
     axes.xaxis.set_minor_locator(LogLocator(subs=range(1, 10)))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(lambda value, _: style.seconds(value))
-    axes.set_ylim(0, 1.03)
+    axes.set_ylim(0, 1.05)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value * 100:.0f} %")
     axes.set_ylabel("share of gaps" if curve.metric == "itl" else "share of requests")
     axes.set_xlabel(f"{curve.metric.upper()} (log scale)")
     style.legend(axes, curve.metric.upper())
 
 
-def _ticks(low: float, high: float) -> object:
+def _ticks(low: float, high: float) -> FixedLocator:
     """A few round places on a log axis, whatever part of a decade it spans."""
     from matplotlib.ticker import FixedLocator
 
     def places(steps: Sequence[float]) -> list[float]:
         return [v for e in range(-9, 7) for s in steps if low <= (v := s * 10.0**e) <= high]
 
-    fine: Sequence[Sequence[float]] = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), tuple(i / 10 for i in range(10, 100)))
+    fine: Sequence[Sequence[float]] = (
+        (1,),
+        (1, 3),
+        (1, 2, 5),
+        (1, 1.5, 2, 3, 5, 7),
+        tuple(i / 10 for i in range(10, 100)),
+    )
     for steps in fine:
         found = places(steps)
         if len(found) >= 3:
-            return FixedLocator(found[:: -(-len(found) // 6)])
+            kept: list[float] = []
+            for value in found:
+                if not kept or math.log(value / kept[-1]) > 0.21 * math.log(high / low):
+                    kept.append(value)
+            return FixedLocator(kept)
     return FixedLocator([low * (high / low) ** share for share in (0.2, 0.5, 0.8)])

@@ -85,8 +85,14 @@ def _too_many(groups: Sequence[Group]) -> list[str]:
     return [f"{len(rest)} more groups are not in this picture (use --all): {'; '.join(g.title for g in rest[:4])}"]
 
 
-def draw_results(results: Results, output_dir: Path, tiers: Tiers | None = None, source: str = "",
-                 suffix: str = ".png", only: Sequence[str] = ()) -> Drawn:  # fmt: skip
+def draw_results(
+    results: Results,
+    output_dir: Path,
+    tiers: Tiers | None = None,
+    source: str = "",
+    suffix: str = ".png",
+    only: Sequence[str] = (),
+) -> Drawn:
     """Pictures 1 to 6 and 8 for each group of `results`. `only`: point ids whose records are drawn (none: all)."""
     files: list[Path] = []
     notes: list[str] = []
@@ -114,9 +120,7 @@ def draw_results(results: Results, output_dir: Path, tiers: Tiers | None = None,
     return Drawn(tuple(files), results.left_out, tuple(notes))
 
 
-def _from_records(
-    group: Group, only: Sequence[str], keep: Callable[[str, Figure], None], source: str
-) -> list[str]:
+def _from_records(group: Group, only: Sequence[str], keep: Callable[[str, Figure], None], source: str) -> list[str]:
     """The distribution and the timeline of each point that has records; a note says which have none."""
     with_records = [p for p in group.points if p.records and (not only or p.point_id in only)]
     if not with_records:

@@ -22,7 +22,7 @@ _COPIED = ("date", "tokenizer_id", "num_prompts", "request_rate", "burstiness", 
 
 
 def export_vllm(points: Sequence[PointResult], output: Path) -> list[Path]:
-    """One folder a point with its `summary.json` in `output`; returns the files. Points without figures are left out."""
+    """One folder a point with its `summary.json` in `output`; returns the files. Points without figures stay out."""
     written = []
     for group in split(point for point in points if point.measured):
         for cell in cells(group.points):

@@ -85,7 +85,10 @@ def to_point(raw: Mapping[str, Any], source: Path) -> PointResult:
         run=_first(_count(raw.get("run")), int(run_in_name[1]) if run_in_name else None) or 1,
         gpus=_gpus(raw, server, int(named[1]) if named else None),
         model=_text(raw.get("model_id")) or _text(raw.get("model")) or _text(server.get("model")) or "unknown model",
-        engine=_text(raw.get("engine")) or _text(server.get("engine")) or _text(raw.get("framework")) or _old_engine(raw),
+        engine=_text(raw.get("engine"))
+        or _text(server.get("engine"))
+        or _text(raw.get("framework"))
+        or _old_engine(raw),
         engine_version=_text(raw.get("engine_version")) or _text(server.get("version")),
         date=_text(raw.get("date")),
         simulated=server.get("simulated") is True or raw.get("simulated") is True,
@@ -112,7 +115,7 @@ def _list(value: object) -> list[Any]:
 def _length(stated: object, raw: Mapping[str, Any], side: str, n: int | None, named: int | None) -> int:
     """ISL or OSL of the point, tokens. Formula without a stated one: total tokens / completed requests.
 
-    A range ratio makes that mean wander around the grid's value, so the file name's value stands when it agrees to 10 %.
+    A range ratio makes that mean wander around the grid's value: the file name's one stands when it agrees to 10 %.
     """
     short = "isl" if side == "input" else "osl"
     exact = _first(_count(stated), _count(raw.get(short)), _count(raw.get(f"random_{side}_len")))

@@ -133,8 +133,9 @@ def draw_frontier(data: FrontierData, *, source: str = "") -> Figure:
                 axes.set_title(f"{prefix}{panel.side}", loc="left")
         heading = "SLA frontier: best throughput within each tier"
         notes = (*data.captions, f"Grey: each run. A gap: no point meets the tier. Limits: {data.tiers_from}.", source)
-        style.caption(figure, f"{heading} · {data.rows[0][0]}" if rows == 1 else heading, notes,
-                      simulated=data.simulated)  # fmt: skip
+        style.caption(
+            figure, f"{heading} · {data.rows[0][0]}" if rows == 1 else heading, notes, simulated=data.simulated
+        )
     return figure
 
 
@@ -152,8 +153,9 @@ def _draw_panel(axes: Axes, panel: FrontierPanel, *, per_gpu: bool) -> None:
     axes.set_ylabel(style.throughput_label("input" if panel.metric == "ttft" else "output", per_gpu=per_gpu))
     handles, labels = axes.get_legend_handles_labels()
     order = sorted(range(len(labels)), key=lambda i: (labels[i] == "every run", -i))
-    made = style.legend(axes, f"p99 {panel.metric.upper()}", handles=[handles[i] for i in order],
-                        labels=[labels[i] for i in order])  # fmt: skip
+    made = style.legend(
+        axes, f"p99 {panel.metric.upper()}", handles=[handles[i] for i in order], labels=[labels[i] for i in order]
+    )
     if made and not any(value is not None for band in panel.bands for value in band.best):
         axes.text(0.5, 0.96, "no point meets any tier", transform=axes.transAxes, ha="center", va="top")
 

@@ -127,7 +127,9 @@ class Group:
     @property
     def slug(self) -> str:
         """The group's part of a file name."""
-        words = f"{self.short_model}-{self.engine}-{self.gpus or 'x'}gpu-osl{self.osl}{'-sim' if self.simulated else ''}"
+        words = (
+            f"{self.short_model}-{self.engine}-{self.gpus or 'x'}gpu-osl{self.osl}{'-sim' if self.simulated else ''}"
+        )
         return re.sub(r"[^a-z0-9.]+", "-", words.lower()).strip("-.")[:80]
 
 

@@ -48,8 +48,13 @@ def _text(cell: Cell | None) -> str:
     return "\n".join(style.seconds(v) for m in ("ttft", "tpot") if (v := cell.metric(f"p99_{m}")) is not None)
 
 
-_LABEL = {"PASSED": "passed", "FAILED": "failed", "ERROR": "error: not measured validly",
-          "measured": "measured, no SLO", "": "not measured"}  # fmt: skip
+_LABEL = {
+    "PASSED": "passed",
+    "FAILED": "failed",
+    "ERROR": "error: not measured validly",
+    "measured": "measured, no SLO",
+    "": "not measured",
+}
 _SIGN = {"PASSED": "✓", "FAILED": "✗", "ERROR": "!", "measured": "", "": ""}
 _FILL = {"PASSED": "#cfe6f5", "FAILED": "#f6b48f", "ERROR": "#bdbdbd", "measured": "#eeeeee", "": "#ffffff"}
 
@@ -67,13 +72,28 @@ def draw_heatmap(data: HeatmapData, *, source: str = "") -> Figure:
         axes.grid(False)
         for row, states in enumerate(data.state):
             for column, verdict in enumerate(states):
-                axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=_FILL[verdict],
-                                         edgecolor="#999999" if readable else "none", linewidth=0.8,
-                                         hatch=_HATCH.get(verdict) if readable else None))  # fmt: skip
+                axes.add_patch(
+                    Rectangle(
+                        (column - 0.5, row - 0.5),
+                        1,
+                        1,
+                        facecolor=_FILL[verdict],
+                        edgecolor="#999999" if readable else "none",
+                        linewidth=0.8,
+                        hatch=_HATCH.get(verdict) if readable else None,
+                    )
+                )
                 if readable and verdict:
                     sign, text = _SIGN[verdict], data.text[row][column]
-                    axes.text(column, row, f"{sign} {text}".strip() if text else sign, ha="center", va="center",
-                              fontsize=10, linespacing=1.25)  # fmt: skip
+                    axes.text(
+                        column,
+                        row,
+                        f"{sign} {text}".strip() if text else sign,
+                        ha="center",
+                        va="center",
+                        fontsize=10,
+                        linespacing=1.25,
+                    )
         for axis, values, count in ((axes.xaxis, data.isls, columns), (axes.yaxis, data.concs, rows)):
             step = max(1, -(-count // _MOST))
             axis.set_ticks(range(0, count, step), [f"{v:,}" for v in values[::step]])
@@ -82,13 +102,25 @@ def draw_heatmap(data: HeatmapData, *, source: str = "") -> Figure:
         axes.set_xlabel("ISL (tokens)")
         axes.set_ylabel("concurrency (requests)")
         there = {verdict for states in data.state for verdict in states}
-        handles = [Patch(facecolor=_FILL[v], edgecolor="#777777", hatch=_HATCH.get(v),
-                         label=f"{_SIGN[v]} {_LABEL[v]}".strip()) for v in _LABEL if v in there]  # fmt: skip
-        axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=min(5, len(handles)),
-                    handlelength=1.6, columnspacing=1.4)  # fmt: skip
-        style.caption(figure, f"Verdicts · {data.title}",
-                      (data.caption, "In each cell: p99 TTFT above, p99 TPOT below." if readable else "", source),
-                      simulated=data.simulated)  # fmt: skip
+        handles = [
+            Patch(facecolor=_FILL[v], edgecolor="#777777", hatch=_HATCH.get(v), label=f"{_SIGN[v]} {_LABEL[v]}".strip())
+            for v in _LABEL
+            if v in there
+        ]
+        axes.legend(
+            handles=handles,
+            loc="lower left",
+            bbox_to_anchor=(-0.01, 1.0),
+            ncols=min(5, len(handles)),
+            handlelength=1.6,
+            columnspacing=1.4,
+        )
+        style.caption(
+            figure,
+            f"Verdicts · {data.title}",
+            (data.caption, "In each cell: p99 TTFT above, p99 TPOT below." if readable else "", source),
+            simulated=data.simulated,
+        )
     return figure
 
 

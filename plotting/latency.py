@@ -57,9 +57,14 @@ def latency_data(group: Group, isl: int) -> LatencyData:
         lines, limits = [], []
         for name, key in (("p50", f"median_{metric}"), ("p99", f"p99_{metric}")):
             spans = [cell.interval(key) for cell in of]
-            lines.append(LatencyLine(name, tuple(cell.metric(key) for cell in of),
-                                     tuple(s[0] if s else None for s in spans),
-                                     tuple(s[1] if s else None for s in spans)))  # fmt: skip
+            lines.append(
+                LatencyLine(
+                    name,
+                    tuple(cell.metric(key) for cell in of),
+                    tuple(s[0] if s else None for s in spans),
+                    tuple(s[1] if s else None for s in spans),
+                )
+            )
             each = tuple(min((v for r in cell.runs if (v := r.limit(key))), default=None) for cell in of)
             if any(each):
                 limits.append((name, each))
@@ -68,9 +73,15 @@ def latency_data(group: Group, isl: int) -> LatencyData:
     drawn = any(v is not None for panel in panels for line in panel.lines for v in line.low)
     kind = "lowest to highest run" if repeated else "95 % interval within the run"
     return LatencyData(
-        group.title, group.caption, group.simulated, isl, tuple(cell.conc for cell in of),
-        tuple(cell.verdict for cell in of), (panels[0], panels[1]), kind if drawn else "",
-    )  # fmt: skip
+        group.title,
+        group.caption,
+        group.simulated,
+        isl,
+        tuple(cell.conc for cell in of),
+        tuple(cell.verdict for cell in of),
+        (panels[0], panels[1]),
+        kind if drawn else "",
+    )
 
 
 def draw_latency(data: LatencyData, *, source: str = "") -> Figure:
@@ -81,8 +92,12 @@ def draw_latency(data: LatencyData, *, source: str = "") -> Figure:
             _draw_panel(axes, data, panel)
         bars = f"Bars: {data.interval_kind}." if data.interval_kind else "No intervals in these files."
         marks = "Under the axis: the point's verdict." if any(v != "measured" for v in data.verdicts) else ""
-        style.caption(figure, f"Latency against concurrency, ISL {data.isl:,} · {data.title}",
-                      (data.caption, f"{bars} {marks}", source), simulated=data.simulated)  # fmt: skip
+        style.caption(
+            figure,
+            f"Latency against concurrency, ISL {data.isl:,} · {data.title}",
+            (data.caption, f"{bars} {marks}", source),
+            simulated=data.simulated,
+        )
     return figure
 
 
@@ -95,22 +110,25 @@ def _draw_panel(axes: Axes, data: LatencyData, panel: LatencyPanel) -> None:
         for at, (low, high) in enumerate(zip(line.low, line.high, strict=True)):
             if low is not None and high is not None:
                 axes.plot([at, at], [low * scale, high * scale], color=colour, linewidth=1.6, marker="_", markersize=11)
-    for name, limits in panel.limits:
-        colour = style.RED if name == "p99" else style.BLUE
-        known = [v for v in limits if v is not None]
-        label = f"SLO {name} ≤ {style.seconds(known[0])}" if len(set(known)) == 1 else f"SLO of the {name} ({unit})"
-        for at, value in enumerate(limits):
-            if value is not None:
-                axes.hlines(value * scale, at - 0.5, at + 0.5, color=colour, linestyle=(0, (5, 3)), linewidth=1.6,
-                            label=label)  # fmt: skip
-                label = "_"
     top = max((v * scale for line in panel.lines for v in (*line.y, *line.high) if v is not None), default=1.0)
     limits_top = [v * scale for _, values in panel.limits for v in values if v is not None]
     # a far-away SLO must not flatten the curve: then it lies above the picture, and the legend says where
     top = max([top, *(v for v in limits_top if v < 3 * top)])
+    for name, limits in panel.limits:
+        colour = style.RED if name == "p99" else style.BLUE
+        known = [v for v in limits if v is not None]
+        label = f"SLO {name} ≤ {style.seconds(known[0])}" if len(set(known)) == 1 else f"SLO of the {name} ({unit})"
+        if min(known) * scale > top * 1.1:
+            label += " (above)"
+        for start, stop, value in _stretches(limits):
+            axes.hlines(
+                value * scale, start - 0.5, stop + 0.5, color=colour, linestyle=(0, (5, 3)), linewidth=1.6, label=label
+            )
+            label = "_"
     axes.set_ylim(0, top * 1.1)
-    labels = [f"{conc}\n{_MARK.get(verdict, '')}".rstrip() for conc, verdict in
-              zip(data.concs, data.verdicts, strict=True)]  # fmt: skip
+    labels = [
+        f"{conc}\n{_MARK.get(verdict, '')}".rstrip() for conc, verdict in zip(data.concs, data.verdicts, strict=True)
+    ]
     step = math.ceil(len(labels) / 12)
     axes.set_xticks(list(x)[::step], labels[::step])
     for text, verdict in zip(axes.get_xticklabels(), data.verdicts[::step], strict=True):
@@ -121,6 +139,19 @@ def _draw_panel(axes: Axes, data: LatencyData, panel: LatencyPanel) -> None:
     axes.set_xlabel("concurrency (requests)")
     axes.set_ylabel(f"{panel.metric.upper()} ({unit})")
     style.legend(axes, panel.metric.upper(), loc="upper left", bbox_to_anchor=(1.0, 1.02))
+
+
+def _stretches(limits: tuple[float | None, ...]) -> list[tuple[int, int, float]]:
+    """(first, last, limit) for neighbours with the same limit, so that a dashed line is one line."""
+    found: list[tuple[int, int, float]] = []
+    for at, value in enumerate(limits):
+        if value is None:
+            continue
+        if found and found[-1][1] == at - 1 and found[-1][2] == value:
+            found[-1] = (found[-1][0], at, value)
+        else:
+            found.append((at, at, value))
+    return found
 
 
 _MARK = {"PASSED": "pass", "FAILED": "FAIL", "ERROR": "ERROR"}

@@ -83,8 +83,12 @@ def draw_lines(data: LinesData, *, source: str = "") -> Figure:
                 prefix = f"{style.plain(title, 60)}\n" if rows > 1 else ""
                 axes.set_title(f"{prefix}{panel.side}", loc="left")
         heading = "Throughput by concurrency"
-        style.caption(figure, f"{heading} · {data.rows[0][0]}" if rows == 1 else heading, (*data.captions, source),
-                      simulated=data.simulated)  # fmt: skip
+        style.caption(
+            figure,
+            f"{heading} · {data.rows[0][0]}" if rows == 1 else heading,
+            (*data.captions, source),
+            simulated=data.simulated,
+        )
     return figure
 
 
@@ -94,8 +98,14 @@ def draw_series(figure: Figure, axes: Axes, series: Sequence[Series], title: str
     few = len(series) <= _MOST_IN_LEGEND
     for i, (line, colour) in enumerate(zip(series, colours, strict=True)):
         y = [math.nan if v is None else v for v in line.y]
-        axes.plot(line.x, y, color=colour, marker=style.MARKERS[i % len(style.MARKERS)] if few else None,
-                  linewidth=2 if few else 1, label=line.name if few else None)  # fmt: skip
+        axes.plot(
+            line.x,
+            y,
+            color=colour,
+            marker=style.MARKERS[i % len(style.MARKERS)] if few else None,
+            linewidth=2 if few else 1,
+            label=line.name if few else None,
+        )
         if not few:
             axes.plot(line.x, y, ".", color=colour, markersize=3)  # values between two gaps draw no line
     if few:

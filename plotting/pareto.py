@@ -10,6 +10,7 @@ from plotting.group import Group
 from plotting.lines import Series, draw_series
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["ParetoData", "draw_pareto", "pareto_data"]
@@ -39,9 +40,7 @@ def pareto_data(group: Group) -> ParetoData:
         if at:
             series.append(Series(f"ISL {isl:,}", isl, tuple(x for _, x, _ in at), tuple(y for _, _, y in at)))
             concs.append(tuple(conc for conc, _, _ in at))
-    return ParetoData(
-        group.title, group.caption, group.simulated, group.gpus is not None, tuple(series), tuple(concs)
-    )
+    return ParetoData(group.title, group.caption, group.simulated, group.gpus is not None, tuple(series), tuple(concs))
 
 
 def draw_pareto(data: ParetoData, *, source: str = "") -> Figure:
@@ -50,17 +49,38 @@ def draw_pareto(data: ParetoData, *, source: str = "") -> Figure:
         figure, grid = style.figure(1, 1, width=11, height=6.4)
         axes = grid[0, 0]
         draw_series(figure, axes, data.series, "ISL (tokens)")
-        if len(data.series) <= 12:
-            # only the ends are named: names on each point would hide the lines
-            for line, concs in zip(data.series[:1], data.concs[:1], strict=True):
-                for x, y, conc in zip(line.x, line.y, concs, strict=True):
-                    axes.annotate(f"conc {conc}", (x, y or 0), xytext=(7, 5), textcoords="offset points", fontsize=9.5)
-        axes.set_xlim(left=0)
+        _name_concurrencies(axes, data)
+        right = max((x for line in data.series for x in line.x), default=1.0)
+        axes.set_xlim(0, right * 1.1)
         axes.set_ylim(bottom=0)
-        axes.margins(x=0.1, y=0.08)
+        axes.margins(y=0.1)
         axes.set_xlabel("interactivity = 1 / median TPOT (tok/s/user)")
         axes.set_ylabel(style.throughput_label("output", per_gpu=data.per_gpu))
-        style.caption(figure, f"Throughput against interactivity · {data.title}",
-                      (data.caption, "Along each line the concurrency changes; better is up and to the right.", source),
-                      simulated=data.simulated)  # fmt: skip
+        style.caption(
+            figure,
+            f"Throughput against interactivity · {data.title}",
+            (data.caption, "Along each line the concurrency changes; better is up and to the right.", source),
+            simulated=data.simulated,
+        )
     return figure
+
+
+def _name_concurrencies(axes: Axes, data: ParetoData) -> None:
+    """Names on the first line alone: on each they would hide the lines."""
+    from matplotlib.patheffects import withStroke
+
+    line, concs = data.series[0], data.concs[0]
+    if len(line.x) > 12:
+        return
+    at = sorted(zip(line.x, (y or 0.0 for y in line.y), concs, strict=True))
+    for i, (x, y, conc) in enumerate(at):
+        rises = i + 1 < len(at) and at[i + 1][1] > y  # then the line leaves to the upper right: the name goes below
+        axes.annotate(
+            f"conc {conc}",
+            (x, y),
+            xytext=(4, -17) if rises else (7, 6),
+            textcoords="offset points",
+            fontsize=9.5,
+            path_effects=[withStroke(linewidth=3, foreground="white")],
+            zorder=5,
+        )

@@ -19,9 +19,25 @@ if TYPE_CHECKING:
     from matplotlib.legend import Legend
 
 __all__ = [
-    "BLUE", "GREEN", "GREY", "INK", "KINDS", "ORANGE", "RED", "VERDICT_COLOURS",
-    "MARKERS", "caption", "figure", "house", "legend", "ordered_colours", "plain", "save", "seconds",
-    "throughput_label", "token_axis",
+    "BLUE",
+    "GREEN",
+    "GREY",
+    "INK",
+    "KINDS",
+    "MARKERS",
+    "ORANGE",
+    "RED",
+    "VERDICT_COLOURS",
+    "caption",
+    "figure",
+    "house",
+    "legend",
+    "ordered_colours",
+    "plain",
+    "save",
+    "seconds",
+    "throughput_label",
+    "token_axis",
 ]  # fmt: skip
 
 INK, GREY, BLUE, ORANGE, GREEN, RED = "#222222", "#8a8a8a", "#0072b2", "#e69f00", "#009e73", "#d55e00"
@@ -46,7 +62,7 @@ def house() -> Iterator[None]:
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_RC)
+        matplotlib.rcParams.update(_RC)  # type: ignore[arg-type]
         yield
 
 
@@ -67,7 +83,7 @@ def figure(rows: int, columns: int, *, width: float = 11.0, height: float = 5.2,
 
 def caption(figure: Figure, title: str, lines: Sequence[str], *, simulated: bool) -> None:
     """The title above, the caption below; a simulated server is said in both and cannot be cropped away."""
-    per_line = int(figure.get_figwidth() * 12.2)
+    per_line = int(figure.get_figwidth() * 13.6)
     wrapped = [part for line in lines if line for part in textwrap.wrap(plain(line, 600), per_line)]
     mark = "SIMULATED · " if simulated else ""
     heading = "\n".join(textwrap.wrap(mark + plain(title), int(figure.get_figwidth() * 8)))
@@ -77,7 +93,7 @@ def caption(figure: Figure, title: str, lines: Sequence[str], *, simulated: bool
         for axes in figure.axes:
             if axes.get_label() != "<colorbar>":
                 axes.text(0.5, 0.5, "SIMULATED", transform=axes.transAxes, ha="center", va="center", rotation=20,
-                          fontsize=30, color="#000000", alpha=0.07, fontweight="bold", zorder=0)  # fmt: skip
+                          fontsize=30, color="#000000", alpha=0.09, fontweight="bold", zorder=9)  # fmt: skip
 
 
 def ordered_colours(count: int) -> list[str]:
@@ -95,8 +111,8 @@ def legend(axes: Axes, title: str, *, columns: int = 1, **where: Any) -> Legend 
     if not handles:
         return None
     # beside the plot: any place inside it hides a point of somebody's sweep
-    place = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.02), "borderaxespad": 0.3} | where
-    made = axes.legend(title=title, ncols=columns, alignment="left", handlelength=1.8, **place)
+    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.02), "borderaxespad": 0.3} | where
+    made: Legend = axes.legend(title=title, ncols=columns, alignment="left", handlelength=1.8, **place)
     made.get_title().set_fontweight("bold")
     return made
 
@@ -120,7 +136,7 @@ def seconds(value: float) -> str:
     """A time with a unit that keeps the number readable: `20 ms`, `1.5 s`."""
     if value < 0.9995e-3:
         return f"{value * 1e6:.3g} µs"
-    return f"{value * 1000:.3g} ms" if value < 0.9995 else f"{value:.4g} s" if value < 1000 else f"{value:,.0f} s"
+    return f"{value * 1000:.3g} ms" if value < 0.9995 else f"{value:.3g} s" if value < 999.5 else f"{value:,.0f} s"
 
 
 def throughput_label(side: str, *, per_gpu: bool) -> str:

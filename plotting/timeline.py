@@ -11,8 +11,9 @@ from plotting import style
 from plotting.model import PointResult
 
 if TYPE_CHECKING:
-    from bench_tests.load.records import Records
     from matplotlib.figure import Figure
+
+    from bench_tests.load.records import Records
 
 __all__ = ["Phase", "TimelineData", "draw_timeline", "timeline_data"]
 
@@ -67,10 +68,19 @@ def timeline_data(point: PointResult, records: Records, title: str, caption: str
     arrivals, _ = np.histogram(start, edges)
     keep = np.unique(np.linspace(0, len(times) - 1, min(len(times), 4000)).round().astype(int))
     return TimelineData(
-        point.point_id, title, caption, point.simulated, point.conc,
-        tuple(times[order][keep].tolist()), tuple(running[keep].tolist()), width, tuple(edges[:-1].tolist()),
-        tuple(arrivals.tolist()), tuple((tokens / width).tolist()), _phases(point, records, zero, low, high),
-    )  # fmt: skip
+        point.point_id,
+        title,
+        caption,
+        point.simulated,
+        point.conc,
+        tuple(times[order][keep].tolist()),
+        tuple(running[keep].tolist()),
+        width,
+        tuple(edges[:-1].tolist()),
+        tuple(arrivals.tolist()),
+        tuple((tokens / width).tolist()),
+        _phases(point, records, zero, low, high),
+    )
 
 
 def _phases(point: PointResult, records: Records, zero: float, low: float, high: float) -> tuple[Phase, ...]:
@@ -95,21 +105,34 @@ def draw_timeline(data: TimelineData, *, source: str = "") -> Figure:
         for axes in grid[:, 0]:
             for phase in data.phases:
                 colour, hatch = fills[phase.name]
-                axes.axvspan(phase.start_s, phase.end_s, facecolor=colour, edgecolor="#bbbbbb", hatch=hatch,
-                             linewidth=0, label=phase.name, zorder=0)  # fmt: skip
+                axes.axvspan(
+                    phase.start_s,
+                    phase.end_s,
+                    facecolor=colour,
+                    edgecolor="#bbbbbb",
+                    hatch=hatch,
+                    linewidth=0,
+                    label=phase.name,
+                    zorder=0,
+                )
             axes.set_axisbelow(False)
         running.step(data.running_t, data.running, where="post", color=style.BLUE, linewidth=1.5, label="running")
         running.axhline(data.conc, color=style.RED, linestyle=(0, (5, 3)), linewidth=1.3, label=f"conc {data.conc}")
         running.set_ylabel("requests running")
-        arrivals.stairs(data.arrivals, (*data.bin_start, data.bin_start[-1] + data.bin_s), fill=True, color=style.ORANGE)
+        arrivals.stairs(
+            data.arrivals, (*data.bin_start, data.bin_start[-1] + data.bin_s), fill=True, color=style.ORANGE
+        )
         arrivals.set_ylabel(f"requests sent\nper {style.seconds(data.bin_s)}")
-        tokens.stairs(data.tok_per_s, (*data.bin_start, data.bin_start[-1] + data.bin_s), color=style.GREEN, linewidth=1.5)
+        tokens.stairs(
+            data.tok_per_s, (*data.bin_start, data.bin_start[-1] + data.bin_s), color=style.GREEN, linewidth=1.5
+        )
         tokens.set_ylabel("output tokens/s")
         tokens.set_xlabel("time since the first measured request (s)")
         for axes in grid[:, 0]:
             axes.set_ylim(bottom=0)
             axes.margins(x=0)
         style.legend(running, "point over time")
-        style.caption(figure, f"Timeline of {data.point} · {data.title}", (data.caption, source),
-                      simulated=data.simulated)  # fmt: skip
+        style.caption(
+            figure, f"Timeline of {data.point} · {data.title}", (data.caption, source), simulated=data.simulated
+        )
     return figure
