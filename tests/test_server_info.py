@@ -118,6 +118,7 @@ def test_removed_only_while_it_is_ours(tmp_path: Path) -> None:
     assert not remove_if_ours(path, "4711")
     write_server_info(path, WHOLE)
     assert not remove_if_ours(path, "4712")
+    assert not remove_if_ours(path, "4711", "2026-02-13T07:00:00Z")
     assert read_server_info(path) == WHOLE
     assert remove_if_ours(path, "4711")
     assert os.listdir(tmp_path) == []

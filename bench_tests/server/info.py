@@ -9,13 +9,14 @@ import os
 import re
 import stat
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from bench_tests.errors import UsageError
 
-__all__ = ["MAX_BYTES", "ServerInfo", "read_server_info", "remove_if_ours", "write_server_info"]
+__all__ = ["MAX_BYTES", "ServerInfo", "default_server_info", "read_server_info", "remove_if_ours", "write_server_info"]
 
 MAX_BYTES = 64 * 1024  # a real one has a few hundred
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+\[\]-]{0,63}")  # never starts with '-': it becomes an argument
@@ -38,6 +39,12 @@ class ServerInfo:
 
 
 _KEYS = tuple(spec.name for spec in fields(ServerInfo) if spec.name != "url")
+
+
+def default_server_info(environ: Mapping[str, str] | None = None) -> Path:
+    """$SERVER_INFO, else server_info.txt in the repository's root."""
+    environ = os.environ if environ is None else environ
+    return Path(environ.get("SERVER_INFO") or Path(__file__).resolve().parents[2] / "server_info.txt").absolute()
 
 
 def read_server_info(path: Path) -> ServerInfo:
@@ -84,16 +91,19 @@ def write_server_info(path: Path, info: ServerInfo) -> None:
         raise
 
 
-def remove_if_ours(path: Path, job_id: str) -> bool:
-    """Remove the file if it names this job. True when it was removed; another job's file is left as it is."""
-    if not _names_job(path, job_id):
+def remove_if_ours(path: Path, job_id: str, started: str | None = None) -> bool:
+    """Remove the file if it names this job. True when it was removed; another job's file is left as it is.
+
+    `started`, where given, must fit too: a requeued job keeps its id, and its old self must not remove the new file.
+    """
+    if not _names_job(path, job_id, started):
         return False
     aside = path.with_name(f".{path.name}.{os.getpid()}.going")
     try:
         os.rename(path, aside)
     except FileNotFoundError:
         return False
-    if not _names_job(aside, job_id):  # another server published itself between the look and the rename
+    if not _names_job(aside, job_id, started):  # another server published itself between the look and the rename
         try:
             os.link(aside, path)
         except FileExistsError:
@@ -104,11 +114,12 @@ def remove_if_ours(path: Path, job_id: str) -> bool:
     return True
 
 
-def _names_job(path: Path, job_id: str) -> bool:
+def _names_job(path: Path, job_id: str, started: str | None) -> bool:
     try:
-        return read_server_info(path).job_id == job_id
+        info = read_server_info(path)
     except UsageError:
         return False
+    return info.job_id == job_id and started in (None, info.started)
 
 
 def _read_text(path: Path) -> str:

@@ -1,0 +1,321 @@
+"""A server in a Slurm job: submitted, waited for in words, attached to, watched while it is measured, and cancelled.
+
+Knows profiles, server_info.txt, Slurm's commands and the errors.
+`python -m bench_tests.server.slurm options PROFILE` prints what sbatch is to be asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench_tests.errors import BenchError, ServerError, UsageError
+from bench_tests.server import slurm_control
+from bench_tests.server.endpoint import Endpoint, Say
+from bench_tests.server.info import ServerInfo, read_server_info, remove_if_ours
+from bench_tests.server.process import answers, log_tail
+from bench_tests.server.slurm_control import Job, SlurmAway
+from bench_tests.server.slurm_request import (
+    ROOT,
+    SERVE_SCRIPT,
+    gpus_per_node,
+    job_environment,
+    profile_argument,
+    sbatch_options,
+)
+from bench_tests.server.slurm_words import pending_words
+from bench_tests.sweep.profile import Profile, load_profile
+
+__all__ = ["SlurmServer", "main"]
+
+_POLL_S = 1.0
+_SAY_EVERY_S = 60.0
+_UNREACHABLE_S = 60.0  # server_info.txt is there and its /health still does not answer from here
+_CANCEL_TIMEOUT_S = 90.0  # Slurm's KillWait is 30 s by default
+
+
+class SlurmServer:
+    """A `Served` in a Slurm job. `stop` cancels the job only if `submit` started it and it is not to be kept."""
+
+    kind = "slurm"
+
+    def __init__(self, profile: Profile, job_id: str, info_path: Path, *, ours: bool) -> None:
+        """Use `submit`, `attach` or `obtain`."""
+        self.endpoint = Endpoint("")
+        self.job_id = job_id
+        self.info: ServerInfo | None = None
+        self._profile, self._info_path, self._ours = profile, info_path, ours
+        self._log: Path | None = None
+        self._job: Job | None = None
+        self._asked_at = -1e9  # time.monotonic() of the last look, successful or not
+        self._incarnation = (0, "")  # restarts and start time when we attached
+        self._node_state = ""
+        self._stopped = False
+
+    @classmethod
+    def submit(cls, profile: Profile, info_path: Path, log_dir: Path, say: Say, keep: bool = False) -> SlurmServer:
+        """Submit the profile's server and wait until it serves; what Slurm says meanwhile is told in words.
+
+        Raises ServerError when Slurm refuses it, when waiting cannot help, when it ends (with its log's last lines),
+        or when a timeout of the profile is over. The job is cancelled then, and after Ctrl-C too.
+        """
+        info_path, log_dir = info_path.absolute(), log_dir.absolute()
+        options = sbatch_options(profile)
+        log_dir.mkdir(parents=True, exist_ok=True)
+        place = ["--export=ALL", f"--chdir={ROOT}", f"--output={log_dir}/serve-{profile.name}-%j.log"]
+        arguments = [profile_argument(profile), "--server-info", str(info_path)]
+        job_id = slurm_control.submit([*options, *place], str(SERVE_SCRIPT), arguments, job_environment(os.environ))
+        server = cls(profile, job_id, info_path, ours=not keep)
+        try:
+            server._log = log_dir / f"serve-{profile.name}-{job_id}.log"
+            say(f"submitted job {job_id} ({' '.join(options)}), log {server._log}")
+            atexit.register(server.stop)
+            server._wait(say)
+        except BaseException:
+            server._ours = True  # `keep` keeps a server, not a failed start
+            server.stop()
+            raise
+        return server
+
+    @classmethod
+    def attach(cls, info: ServerInfo, profile: Profile, info_path: Path, say: Say) -> SlurmServer:
+        """Use the job that server_info.txt names; `stop` leaves it. Raises ServerError when it does not run."""
+        server = cls(profile, info.job_id or "", info_path.absolute(), ours=False)
+        try:
+            job = server._look(10.0)
+        except SlurmAway as why:
+            raise ServerError(f"job {info.job_id} of {info_path}: Slurm does not answer ({why})") from why
+        if job.state != "RUNNING":
+            mend = (
+                "wait for it" if job.waiting else f"the file is stale: remove it, or submit {SERVE_SCRIPT.name} again"
+            )
+            raise ServerError(f"{info_path} names job {info.job_id}, which {job.words()}; {mend}")
+        if not server._take(info, job):
+            raise ServerError(
+                f"{info_path} names job {info.job_id}, which {job.words()}, but {info.url} does not answer from here"
+            )
+        say(f"attached to job {info.job_id} on {job.nodes} at {info.url}")
+        return server
+
+    @classmethod
+    def obtain(cls, profile: Profile, info_path: Path, log_dir: Path, say: Say, keep: bool = False) -> SlurmServer:
+        """Attach to the live job that server_info.txt names if it serves this profile's model; else submit one.
+
+        Raises ServerError when a live job serves another model there: its file must not be written over.
+        """
+        if info_path.exists():
+            info = read_server_info(info_path)
+            if info.job_id and info.job_id.isdigit():
+                job = _looked(info.job_id)
+                if job.ended:
+                    say(f"{info_path} is stale: it names job {info.job_id}, which {job.words()}")
+                elif info.model != profile.model.id:
+                    raise ServerError(
+                        f"{info_path} names job {info.job_id}, which {job.words()} and serves {info.model}, not "
+                        f"{profile.model.id}; use another --server-info PATH, or `scancel {info.job_id}`"
+                    )
+                elif job.state == "RUNNING":
+                    return cls.attach(info, profile, info_path, say)
+        return cls.submit(profile, info_path, log_dir, say, keep)
+
+    def gone(self) -> str | None:
+        """Why the job no longer serves, in words; None while nothing speaks against it.
+
+        Slurm is asked at most once a second, for at most 3 s; an unreachable slurmctld is no reason. Slurm learns of an
+        end up to a few seconds after the server's connections break, so ask again before blaming the network.
+        """
+        if self._stopped:
+            return f"job {self.job_id} was stopped by this session"
+        try:
+            job = self._look(3.0, max_age_s=_POLL_S)
+        except SlurmAway:
+            return None
+        if job.state == "RUNNING" and (job.restarts, job.start) == self._incarnation:
+            return None
+        if job.waiting or job.state == "RUNNING":
+            return f"job {self.job_id} was requeued{self._why_requeued()}" + (
+                f" and {job.words()}" if job.waiting else f" and {job.words()} again"
+            )
+        return f"job {self.job_id} {job.words()}"
+
+    def wait_for_return(self, say: Say) -> bool:
+        """Wait until a requeued or suspended job serves again (slurm.return_timeout at most); `endpoint` may change."""
+        end = time.monotonic() + self._profile.slurm.return_timeout
+        told = ""
+        while time.monotonic() < end and not self._stopped:
+            try:
+                job = self._look(10.0)
+            except SlurmAway:
+                time.sleep(_POLL_S)
+                continue
+            if job.ended:
+                return False
+            if job.waiting and pending_words(job.reason)[1]:
+                return False
+            if job.words() != told:
+                told = job.words()
+                say(f"waiting for job {self.job_id} to serve again: it {told}")
+            info = self._published() if job.state == "RUNNING" else None
+            same = (job.restarts, job.start) == self._incarnation  # it was suspended, not requeued
+            if info and (same or info.started != (self.info and self.info.started)) and self._take(info, job):
+                say(f"job {self.job_id} serves again at {info.url}")
+                return True
+            time.sleep(_POLL_S)
+        return False
+
+    def facts(self) -> dict[str, Any]:
+        """Job id, node list, GPU count (over all nodes), partition, restarts, Slurm's version."""
+        job = self._job or Job(self.job_id, "UNKNOWN")
+        expected = gpus_per_node(self._profile) * self._profile.server.nodes
+        return {
+            "kind": self.kind,
+            "job_id": self.job_id,
+            "nodes": job.nodes,
+            "num_nodes": job.num_nodes,
+            "gpus": expected if job.gpus is None else job.gpus,
+            "partition": job.partition,
+            "restarts": job.restarts,
+            "slurm_version": slurm_control.version(),
+        }
+
+    def stop(self) -> None:
+        """Cancel the job if it is ours, and wait until nothing of it runs. May be called twice."""
+        if self._stopped or not self._ours:
+            self._stopped = True
+            return
+        self._stopped = True
+        atexit.unregister(self.stop)
+        end = time.monotonic() + _CANCEL_TIMEOUT_S
+        while not slurm_control.cancel(self.job_id) and time.monotonic() < end:
+            time.sleep(_POLL_S)  # slurmctld is away: the job must not stay for that
+        while time.monotonic() < end:
+            try:
+                if slurm_control.look(self.job_id).ended:
+                    break
+            except SlurmAway:
+                pass
+            time.sleep(0.25)
+        else:
+            print(f"job {self.job_id} could not be seen to end; see `squeue -j {self.job_id}`", file=sys.stderr)
+        remove_if_ours(self._info_path, self.job_id)  # its own script has done so, unless its node went down
+
+    def _wait(self, say: Say) -> None:
+        """Until the job serves. Raises ServerError for each way in which it never will."""
+        began, running_since, published_since = time.monotonic(), None, None
+        told, told_at, hopeless = "", 0.0, 0
+        while True:
+            now = time.monotonic()
+            try:
+                job = self._look(10.0)
+                words = job.words()
+            except SlurmAway as why:
+                job, words = None, f"is out of sight: Slurm does not answer ({why})"
+            if job is not None and (job.ended or job.state == "COMPLETING"):
+                raise ServerError(f"job {self.job_id} {words} before it served{self._last_lines(job)}")
+            if job is not None and job.waiting:
+                running_since = published_since = None
+                hopeless = hopeless + 1 if pending_words(job.reason)[1] else 0
+                if hopeless > 1:  # seen twice, for Slurm changes its mind at the start
+                    raise ServerError(f"job {self.job_id} {words}; waiting will not help, so it is cancelled")
+                if now - began > self._profile.slurm.pending_timeout:
+                    raise ServerError(f"job {self.job_id} {words}, for {now - began:.0f} s (slurm.pending_timeout)")
+            elif job is not None and job.state == "RUNNING":
+                running_since = running_since or now
+                info = self._published()
+                published_since = (published_since or now) if info else None
+                if info and self._take(info, job):
+                    say(f"job {self.job_id} serves on {job.nodes} at {info.url}")
+                    return
+                if published_since and now - published_since > _UNREACHABLE_S and info:
+                    raise ServerError(f"job {self.job_id} serves at {info.url}, which does not answer from this host")
+                if now - running_since > self._profile.server.startup_timeout:
+                    raise ServerError(
+                        f"job {self.job_id} {words}, and did not serve within {now - running_since:.0f} s "
+                        f"(server.startup_timeout){self._last_lines(job)}"
+                    )
+                words += ", not ready yet"
+            if words != told or now - told_at > _SAY_EVERY_S:
+                last = self._last_line() if words == told and running_since else ""
+                told, told_at = words, now
+                say(f"job {self.job_id} {words}{last}")
+            time.sleep(_POLL_S / 2 if running_since else _POLL_S)
+
+    def _look(self, timeout_s: float, max_age_s: float = 0.0) -> Job:
+        if time.monotonic() - self._asked_at < max_age_s:
+            if self._job is None:
+                raise SlurmAway("asked a moment ago")
+            return self._job
+        try:
+            self._job = slurm_control.look(self.job_id, timeout_s)
+        finally:
+            self._asked_at = time.monotonic()
+        return self._job
+
+    def _published(self) -> ServerInfo | None:
+        if not self._info_path.exists():
+            return None
+        try:
+            info = read_server_info(self._info_path)
+        except UsageError:
+            if self._info_path.exists():
+                raise
+            return None  # removed between the two looks
+        return info if info.job_id == self.job_id else None
+
+    def _take(self, info: ServerInfo, job: Job) -> bool:
+        endpoint = Endpoint(info.url, info.api_key)
+        health = answers(endpoint, "/health")
+        models = answers(endpoint, "/v1/models") if health and health[0] == 200 else None
+        if models is None:
+            return False
+        if models[0] == 401:
+            raise ServerError(f"{info.url} refuses the key of {self._info_path}; another server has its port")
+        if models[0] != 200:
+            return False
+        self.info, self.endpoint, self._incarnation = info, endpoint, (job.restarts, job.start)
+        return True
+
+    def _why_requeued(self) -> str:
+        if self.info and self.info.hostname and not self._node_state:
+            self._node_state = slurm_control.node_state(self.info.hostname)
+        if self._node_state in ("down", "fail", "failing", "unknown", "drained", "draining"):
+            return f": its node {self.info.hostname if self.info else ''} is {self._node_state}"
+        return " (preempted, or by `scontrol requeue`)"
+
+    def _last_lines(self, job: Job) -> str:
+        log = self._log or (Path(job.log) if job.log else None)
+        return f"; last lines of {log}:\n{log_tail(log)}" if log else ""
+
+    def _last_line(self) -> str:
+        return f"; its log says: {log_tail(self._log, 1)}" if self._log else ""
+
+
+def _looked(job_id: str) -> Job:
+    try:
+        return slurm_control.look(job_id)
+    except SlurmAway as why:
+        raise ServerError(f"Slurm does not answer ({why}); see `scontrol ping`") from why
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print what sbatch is to be asked for a profile's server. Exit status 4 for wrong usage."""
+    parser = argparse.ArgumentParser(prog="python -m bench_tests.server.slurm", description=main.__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    options = commands.add_parser("options", help="sbatch's options of a profile's server job")
+    options.add_argument("profile", help="a profile's name or TOML file")
+    try:
+        print(" ".join(sbatch_options(load_profile(parser.parse_args(argv).profile))))
+    except BenchError as why:
+        print(f"slurm: {why}", file=sys.stderr)
+        return 4
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

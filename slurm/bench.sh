@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# The client's job: waits for the server and runs a profile's sweep with pytest. No GPU.
+#
+#   sbatch slurm/bench.sh kimi_k2 -k isl4096                     arguments after the profile go to pytest
+#   sbatch --dependency=after:$(sbatch --parsable slurm/serve.sh) slurm/bench.sh kimi_k2
+#   sbatch --array=0-1 slurm/bench.sh kimi_k2,minimax_m2.1 --server slurm
+#
+# Of several profiles with commas, each task of the array takes its own. With --server or --base-url among the arguments
+# pytest finds the server itself; else it is the one of server_info.txt ($SERVER_INFO, or --server-info PATH).
+# When the job is requeued it goes on with the points that are missing; before its time limit it ends in order.
+#SBATCH --job-name=bench
+#SBATCH --nodes=1
+#SBATCH --ntasks=1
+#SBATCH --cpus-per-task=4
+#SBATCH --mem=16G
+#SBATCH --time=04:00:00
+#SBATCH --signal=B:TERM@120
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=slurm-bench-%j.log
+set -euo pipefail
+
+submitted=$(scontrol -o show job "${SLURM_JOB_ID:-0}" 2>/dev/null | sed -n 's/.* Command=\([^ ]*\).*/\1/p') || true
+for root in "${BENCH_ROOT:-}" "${SLURM_SUBMIT_DIR:-}" "${SLURM_SUBMIT_DIR:-.}/.." "$(dirname "${submitted:-$0}")/.."; do
+  [ ! -e "$root/bench_tests/server/serve.py" ] || break
+done
+cd "$root"
+[ -e bench_tests/server/serve.py ] || { echo "bench.sh: set BENCH_ROOT to the repository's folder" >&2; exit 4; }
+python=${BENCH_PYTHON:-python3}
+[ -n "${BENCH_PYTHON:-}" ] || [ ! -x .venv/bin/python ] || python=.venv/bin/python
+
+IFS=, read -ra profiles <<<"${1:?bench.sh: name a profile, such as kimi_k2}"
+shift
+task=${SLURM_ARRAY_TASK_ID:-0}
+if [ "${#profiles[@]}" -gt 1 ] && [ -z "${SLURM_ARRAY_TASK_ID:-}" ] || [ "$task" -ge "${#profiles[@]}" ]; then
+  echo "bench.sh: ${#profiles[@]} profiles (${profiles[*]}) need sbatch --array=0-$((${#profiles[@]} - 1))" >&2
+  exit 4
+fi
+profile=${profiles[$task]}
+info=${SERVER_INFO:-$root/server_info.txt}
+if [ "${#profiles[@]}" -gt 1 ]; then # servers side by side must not share a file
+  label=$(basename "$profile" .toml)
+  info=${info%.txt}.$label.txt
+fi
+named=
+for ((i = 1; i <= $#; i++)); do
+  case ${!i} in
+    --server | --server=* | --base-url | --base-url=*) named=1 ;;
+    --server-info=*) info=${!i#*=} ;;
+    --server-info) next=$((i + 1)) && info=${!next} ;;
+  esac
+done
+
+child='' told=''
+pass_on() { told=1; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null || true; }
+trap pass_on TERM INT
+run() { # as a child that is waited for: a shell handles TERM only between commands or in `wait`
+  local status=0
+  [ -z "$told" ] || exit 143
+  "$@" &
+  child=$!
+  [ -z "$told" ] || pass_on
+  wait "$child" || status=$?
+  while kill -0 "$child" 2>/dev/null; do # the first wait ended by the signal, the child has still to end
+    status=0
+    wait "$child" || status=$?
+  done
+  child=
+  return "$status"
+}
+
+if [ -z "$named" ]; then
+  run "$python" -m bench_tests.server.wait --server-info "$info"
+  set -- --server attach "$@"
+fi
+run "$python" -m pytest --profile "$profile" --server-info "$info" --resume "$@"
