@@ -1,0 +1,45 @@
+"""What to do about a point that could not be measured, by the kind of failure or the check that it did not pass."""
+
+from __future__ import annotations
+
+from plotting.model import PointResult
+
+__all__ = ["advice"]
+
+_BY_KIND = {
+    "connect": "No connection: is the server up and reachable from here? Check --base-url and the firewall.",
+    "http": "HTTP errors: read the server's log; 401 is a missing key ($OPENAI_API_KEY), 400 mostly a prompt too long.",
+    "error_event": "The server reported an error inside a stream: read its log; out of memory is the common cause.",
+    "cut_off": "Streams ended early: the server or a proxy closed them; look for a restart or a proxy timeout.",
+    "stalled": "No answer in time: the server hangs or is overloaded; lower the concurrency or raise the timeout.",
+    "malformed": "The answer was not the protocol: is another service behind this URL?",
+    "short": "Fewer or more tokens than asked for: set ignore_eos, and check that ISL + OSL fits max_model_len.",
+    "cancelled": "The run was interrupted; run it again with --resume.",
+}
+_BY_CHECK = (
+    ("lag", "The client was too slow to time this point: give it more cores, or run it on a quieter host."),
+    ("blur", "Events were read merged, so their times are uncertain: give the client more cores."),
+    ("cache", "Prompts were answered from the prefix cache: change --seed or restart the server, then measure again."),
+    ("token", "Token counts differ from what was asked: check the tokenizer, the range ratio and max_model_len."),
+    ("steady", "The run never reached full concurrency for long enough: use more prompts (--num-prompts)."),
+    ("sample", "Too few requests for this percentile: use more prompts (--num-prompts)."),
+)
+_OTHER = "Read the message and the server's log, mend the cause, then measure again (--resume skips the rest)."
+
+
+def advice(point: PointResult) -> list[str]:
+    """Sentences for a point with the verdict ERROR, the commonest failure first; empty for any other point."""
+    if point.verdict != "ERROR":
+        return []
+    found: list[str] = []
+    errors = point.raw.get("errors")
+    if isinstance(errors, dict):
+        counts = {str(k): v for k, v in errors.items() if isinstance(v, int)}
+        found += [_BY_KIND[kind] for kind in sorted(counts, key=lambda k: -counts[k]) if kind in _BY_KIND]
+    validity = point.raw.get("validity")
+    checks = validity.get("checks") if isinstance(validity, dict) else None
+    for check in checks if isinstance(checks, list) else []:
+        if isinstance(check, dict) and check.get("ok") is False:
+            name = str(check.get("name", ""))
+            found += [text for word, text in _BY_CHECK if word in name]
+    return list(dict.fromkeys(found)) or [_OTHER]

@@ -1,0 +1,204 @@
+"""Everything that a report shows, as one JSON object; the page builds itself from it with text nodes alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bench_tests.errors import UsageError
+from plotting.compare import compare_data
+from plotting.distribution import distribution_data
+from plotting.group import split
+from plotting.model import PointResult, Results
+from plotting.report.advice import advice
+from plotting.report.charts import compare_chart, group_charts
+from plotting.timeline import timeline_data
+
+__all__ = ["as_json", "payload"]
+
+_MOST_RAW = 2_500_000  # characters of raw settings in all; a report is at most 6 MB with its library of 1.5 MB
+_MOST_CURVES = 1_700_000
+_MOST_CHARTS = 1_200_000
+_STEPS = 150
+
+
+def payload(
+    runs: Sequence[Results], tiers: Mapping[str, Sequence[float]] | None, source: str, threshold: float
+) -> dict[str, Any]:
+    """The report's data. The first of `runs` is the base of the comparison when there are several."""
+    names = _names(runs)
+    points = [(at, point) for at, run in enumerate(runs) for point in run.points]
+    index = {id(point): place for place, (_, point) in enumerate(points)}
+    notes: list[str] = []
+    groups: list[dict[str, Any]] = []
+    size = 0
+    for at, run in enumerate(runs):
+        for group in split(run.points):
+            one = {
+                "run": at,
+                "title": group.title,
+                "caption": group.caption,
+                "simulated": group.simulated,
+                "charts": group_charts(group, index, tiers),
+            }
+            size += len(json.dumps(one))
+            if size > _MOST_CHARTS and groups:
+                notes.append(f"No charts of {group.title}: the report would grow beyond 6 MB; draw it alone.")
+                continue
+            groups.append(one)
+    table = [_row(at, point) for at, point in points]
+    _add_raw(table, [point for _, point in points], notes)
+    _add_curves(table, [point for _, point in points], notes)
+    compared = compare_data(runs[0], runs[1:], threshold) if len(runs) > 1 else None
+    return {
+        "runs": names,
+        "captions": list(compared.captions) if compared else [],
+        "source": source,
+        "simulated": any(point.simulated for _, point in points),
+        "groups": groups,
+        "compare": compare_chart(compared) if compared and compared.ratios else None,
+        "points": table,
+        "leftOut": [{"file": str(left.path.name), "reason": left.reason} for run in runs for left in run.left_out][
+            :500
+        ],
+        "notes": notes,
+    }
+
+
+def _names(runs: Sequence[Results]) -> list[str]:
+    names = [run.folder.absolute().name for run in runs]
+    return [name if names.count(name) == 1 else f"{name} ({i + 1})" for i, name in enumerate(names)]
+
+
+def _row(run: int, point: PointResult) -> dict[str, Any]:
+    """One row of the verdict table and the head of its section. Times in seconds."""
+    failed = point.raw.get("failed")
+    return {
+        "run": run,
+        "id": point.point_id,
+        "isl": point.isl,
+        "osl": point.osl,
+        "conc": point.conc,
+        "rep": point.run,
+        "verdict": point.verdict or ("measured" if point.measured else "ERROR"),
+        "n": point.n,
+        "failed": failed if isinstance(failed, int) else None,
+        "file": point.source.name,
+        "date": point.date,
+        "model": point.model,
+        "engine": f"{point.engine} {point.engine_version}".strip(),
+        "gpus": point.gpus,
+        "simulated": point.simulated,
+        "messages": list(point.messages),
+        "advice": advice(point),
+        "metrics": {k: _short(v) for k, v in point.metrics.items()} if point.measured else {},
+        "intervals": {k: [_short(low), _short(high)] for k, (low, high) in point.intervals.items()},
+        "slo": [[o.metric, o.limit] for o in point.slo],
+        "input": _short(point.throughput("input")) if point.measured else None,
+        "output": _short(point.throughput("output")) if point.measured else None,
+    }
+
+
+def _short(value: float | None) -> float | None:
+    """Five significant digits: more than any measurement here has."""
+    return None if value is None else float(f"{value:.5g}")
+
+
+_SHOWN = ("server", "client", "settings", "validity", "calibration", "errors", "steady_state", "goodput")
+
+
+def _add_raw(table: list[dict[str, Any]], points: Sequence[PointResult], notes: list[str]) -> None:
+    """The rest of each file, in parts; metrics that the table shows are not repeated."""
+    left = _MOST_RAW
+    dropped = 0
+    for row, point in zip(table, points, strict=True):
+        parts: dict[str, Any] = {name: point.raw[name] for name in _SHOWN if point.raw.get(name) not in (None, {}, [])}
+        seen = {*_SHOWN, *point.metrics, "messages", "ci95", "slo", "verdict", "date", "model_id", "point", "run"}
+        parts["settings"] = {
+            **(parts["settings"] if isinstance(parts.get("settings"), dict) else {}),
+            **{k: v for k, v in point.raw.items() if k not in seen and v is not None and not k.endswith("_ms")},
+        }
+        size = len(json.dumps(parts, default=str))
+        left -= size
+        row["raw"] = parts if left > 0 else {}
+        dropped += left <= 0
+    if dropped:
+        notes.append(f"Raw settings of {dropped} results are not in this report, which would grow beyond 6 MB.")
+
+
+def _add_curves(table: list[dict[str, Any]], points: Sequence[PointResult], notes: list[str]) -> None:
+    """Distribution and timeline of each point that has records, thinned to what a screen can show."""
+    from bench_tests.load.records import Records
+
+    left, dropped = _MOST_CURVES, 0
+    for row, point in zip(table, points, strict=True):
+        if point.records is None:
+            continue
+        if left <= 0:
+            dropped += 1
+            continue
+        try:
+            records = Records.load(point.records)
+        except UsageError as why:
+            notes.append(str(why))
+            continue
+        row["curves"] = _curves(point, records)
+        left -= len(json.dumps(row["curves"]))
+    if dropped:
+        notes.append(f"The distributions of {dropped} results are not in this report, which would grow beyond 6 MB.")
+
+
+def _curves(point: PointResult, records: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {"distribution": []}
+    for curve in distribution_data(point, records, "", "").curves:
+        step = max(1, len(curve.x) // _STEPS)
+        keep = [*range(0, len(curve.x) - 1, step), len(curve.x) - 1]
+        found["distribution"].append(
+            {
+                "metric": curve.metric.upper(),
+                "n": curve.n,
+                "x": [_short(curve.x[i]) for i in keep],
+                "share": [_short(curve.share[i]) for i in keep],
+                "p50": _short(curve.p50),
+                "p99": _short(curve.p99),
+            }
+        )
+    line = timeline_data(point, records, "", "")
+    if line:
+        step = max(1, len(line.running) // 400)
+        found["timeline"] = {
+            "t": [_short(t) for t in line.running_t[::step]],
+            "running": line.running[::step],
+            "bin": _short(line.bin_s),
+            "at": [_short(t + line.bin_s / 2) for t in line.bin_start],
+            "arrivals": line.arrivals,
+            "tokens": [_short(t) for t in line.tok_per_s],
+            "phases": [[p.name, _short(p.start_s), _short(p.end_s)] for p in line.phases],
+        }
+    return found
+
+
+def as_json(data: Any) -> str:
+    """JSON that cannot end the script element that holds it, nor be anything but JSON in it."""
+    text = json.dumps(_finite(data), ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=str)
+    # a lone surrogate from a hostile file cannot be written as UTF-8
+    text = text.encode("utf-8", "replace").decode()
+    for character, escape in (
+        ("<", "\\u003c"),
+        (">", "\\u003e"),
+        ("&", "\\u0026"),
+        ("\u2028", "\\u2028"),
+        ("\u2029", "\\u2029"),
+    ):
+        text = text.replace(character, escape)
+    return text
+
+
+def _finite(value: Any) -> Any:
+    """NaN and the infinities as words: JSON has none, and a file may hold them."""
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return str(value)
+    if isinstance(value, dict):
+        return {str(k): _finite(v) for k, v in value.items()}
+    return [_finite(v) for v in value] if isinstance(value, list | tuple) else value
