@@ -16,10 +16,11 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 from bench_tests.load.clock import ClockWatch, run_delay_s
 from bench_tests.load.connection import ANCILLARY, Channel, Dialer
-from bench_tests.load.framing import BadFraming, Framing
+from bench_tests.load.framing import CHUNKED, BadFraming, Framing
 from bench_tests.load.plan import LoadPlan
 from bench_tests.load.prompts import Request, RequestFile
 from bench_tests.load.tally import Raw, Tally
@@ -33,6 +34,9 @@ READ = 1 << 16
 MAX_PENDING_BYTES = 16 << 20  # unparsed answers beyond this are parsed even when the loop is busy
 MAX_ANSWER_BYTES = 64 << 20  # an endless stream ends here
 CHORES_NS = NS // 10
+LAST_CHUNK = b"\r\n0\r\n\r\n"
+FEW_READY = 16  # sockets found ready at a look: so few mean that the loop keeps up and has time to parse an answer
+SENDS_A_ROUND = 8  # requests started between two looks at the sockets: a storm of starts must not hold up the reads
 GIVE_UP_AFTER = 50  # refused connections in a row, per stream's worth, before the rest is not tried
 
 
@@ -59,6 +63,8 @@ class Stream:
     """One place in the concurrency: a connection and the request on it, if any."""
 
     channel: Channel | None = None
+    recv: Callable[[int, int], tuple[bytes, list[tuple[int, int, bytes]], int, Any]] | None = None  # its recvmsg
+    tls: bool = False
     fd: int = -1
     opening: bool = False
     used: bool = False  # the connection has carried a request before
@@ -150,6 +156,7 @@ class Loop:
             if failure is None:
                 channel = done.result()
                 stream.channel, stream.fd, stream.used = channel, channel.sock.fileno(), False
+                stream.recv, stream.tls = channel.sock.recvmsg, channel.tls is not None
                 stream.connect_s = channel.opened_s
                 self.stats.stamped &= channel.stamped
                 self.by_fd[stream.fd] = stream
@@ -176,7 +183,7 @@ class Loop:
         if stream.channel is not None:
             self.by_fd.pop(stream.fd, None)
             stream.channel.sock.close()  # leaves the epoll set by itself
-            stream.channel, stream.fd = None, -1
+            stream.channel, stream.recv, stream.fd = None, None, -1
 
     # ------------------------------------------------------------------ a request's life
 
@@ -241,7 +248,7 @@ class Loop:
         self._finish(stream, ("cut_off", f"connection {'closed' if why is None else f'lost ({why.strerror})'} {got}"))
 
     def _finish(self, stream: Stream, failure: tuple[str, str] | None) -> None:
-        """The request has ended: keep what there is of it, and give the stream its next one at once."""
+        """The request has ended: keep what there is of it; the stream is free for the next."""
         request = stream.request
         if request is None:
             return
@@ -262,15 +269,14 @@ class Loop:
             else:
                 self.idle.append(stream)
             return
-        if self.todo and self.todo[0][1] <= time.time_ns():
-            request, due_ns = self.todo.popleft()
-            self.active += 1
-            self._send(stream, request, due_ns)
-        else:
-            self.idle.append(stream)
+        self.idle.append(stream)
 
     def _check_end(self, stream: Stream) -> None:
         framing = stream.framing
+        if stream.fast and stream.buf[-7:] == LAST_CHUNK:
+            # walking the chunks takes longer than a read: the tally does it, when the loop is idle
+            self._finish(stream, None)
+            return
         try:
             whole = framing.feed(stream.buf)
         except BadFraming as why:
@@ -282,7 +288,7 @@ class Loop:
         elif len(stream.buf) > MAX_ANSWER_BYTES:
             self._finish(stream, ("malformed", f"an answer without an end: {len(stream.buf)} bytes so far"))
         else:
-            stream.fast = framing.mode == 1  # CHUNKED
+            stream.fast = framing.mode == CHUNKED
 
     # ------------------------------------------------------------------ a phase
 
@@ -336,9 +342,8 @@ class Loop:
                     self._send_more(stream)
                     if not event & ~4:
                         continue
-                channel = stream.channel
                 try:
-                    data, control, _, _ = channel.sock.recvmsg(READ, ANCILLARY)  # type: ignore[union-attr]
+                    data, control, _, _ = stream.recv(READ, ANCILLARY)  # type: ignore[misc]  # by_fd holds open ones
                 except BlockingIOError:
                     continue
                 except OSError as why:
@@ -348,9 +353,9 @@ class Loop:
                     self._lost(stream, None)
                     continue
                 read_ns = time_ns()
-                if channel.tls is not None:  # type: ignore[union-attr]
+                if stream.tls:
                     try:
-                        data = channel.decrypt(data)  # type: ignore[union-attr]
+                        data = stream.channel.decrypt(data)  # type: ignore[union-attr]
                     except ssl.SSLError as broken:
                         self._finish(stream, ("malformed", f"TLS: {broken.reason}"))
                         continue
@@ -373,7 +378,7 @@ class Loop:
             before = now
             if self.todo:
                 self._start_due()
-            if self.pending and (not ready or self.pending_bytes > MAX_PENDING_BYTES):
+            if self.pending and (len(ready) <= FEW_READY or self.pending_bytes > MAX_PENDING_BYTES):
                 self._parse_one()
             if now >= next_chores:
                 next_chores = now + CHORES_NS
@@ -390,7 +395,9 @@ class Loop:
 
     def _start_due(self) -> None:
         now = time.time_ns()
-        while self.todo and self.idle and self.todo[0][1] <= now:
+        for _ in range(SENDS_A_ROUND):
+            if not (self.todo and self.idle and self.todo[0][1] <= now):
+                return
             stream = self.idle.popleft()
             request, due_ns = self.todo.popleft()
             self.active += 1

@@ -81,8 +81,8 @@ def _data(event: bytes) -> bytes | None:
 def parse_answer(raw: bytearray, framing: Framing) -> Answer:
     """Judge a whole answer. Shape of `ends`: (choice events,). Never raises: what is wrong becomes the kind."""
     answer = Answer(http_status=framing.status)
-    spans = framing.spans
-    body = bytes(raw[spans[0][0] : spans[0][1]]) if len(spans) == 1 else b"".join([raw[s:e] for s, e in spans])
+    edges = framing.edges
+    body = b"".join([raw[start:end] for start, end in edges.tolist()])
     if framing.status != 200:
         answer.fail("http", f"HTTP {framing.status}{_retry_after(framing)}: {error_text(body)}")
         return answer
@@ -95,55 +95,125 @@ def parse_answer(raw: bytearray, framing: Framing) -> Answer:
         kind = content_type.decode("latin-1") or "nothing"
         answer.fail("malformed", f"content-type {kind}, not text/event-stream: {error_text(body)}")
         return answer
-    ends = _events(answer, body)
-    if ends:
-        answer.ends = _to_raw(np.array(ends, np.int64), spans)
+    reader = _Reader(answer)
+    reader.read(body)
+    if len(reader.ends):
+        answer.ends = _to_raw(reader.ends, edges)
     return answer
 
 
-def _events(answer: Answer, body: bytes) -> list[int]:
-    """Read all events into the answer; returns the offsets in the body behind each that carries a choice."""
-    ends: list[int] = []
-    texts: list[str] = []
-    done = False
-    usage: Any = None
-    loads = orjson.loads
-    for end, data in split_events(body):
-        if data == b"[DONE]":
-            done = True
-            continue
+# the inside of a JSON string; NUL stands between the strings that are checked together
+_STRINGS = re.compile(rb'(?:[^"\\\x01-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*')
+_TEXT = re.compile(rb'^data: \{[^\n]*?"text":"((?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*)"')
+
+
+class _Reader:
+    """Reads all events of a body into an answer.
+
+    In an ordinary stream each event differs from the one before in its text alone. So the second event is taken as a
+    template: what stands between two texts is then one constant, and a single `split` by it yields all texts. Whatever
+    does not fit the template exactly is decoded event by event.
+    """
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        self.ends: NDArray[np.int64] = np.empty(0, np.int64)
+        self._reset()
+
+    def _reset(self) -> None:
+        self.texts: list[str] = []
+        self.with_text = 0
+        self.done = False
+        self.usage: Any = None
+
+    def read(self, body: bytes) -> None:
+        """Events, usage and end of `body`; `ends` then holds the offsets behind each event that carries a choice."""
+        found = self._by_template(body)
+        if found is None or self.usage is None:  # without usage the tokens are counted from the text: read it all
+            self._reset()
+            found = [self._one_by_one(body, 0)]
+        self.ends = np.concatenate(found)
+        answer = self.answer
+        _tokens(answer, self.usage, self.with_text, self.texts)
+        if not len(self.ends):
+            answer.fail("cut_off", "no event with a choice")
+        if not answer.finish_reason:
+            answer.fail("cut_off", f"no finish_reason after {len(self.ends)} events")
+        if not self.done:
+            answer.fail("cut_off", f"no [DONE] after {len(self.ends)} events")
+
+    def _by_template(self, body: bytes) -> list[NDArray[np.int64]] | None:
+        """The offsets, in parts; None where the stream has no template (short, CRLF, usage in each event, ...)."""
+        start = body.find(b"\n\n") + 2
+        stop = body.find(b"\n\n", start)
+        if start < 2 or stop < 0 or b"\r" in body:
+            return None
+        event = body[start:stop]
+        text = _TEXT.match(event)
+        if text is None or self._ordinary(event) is False:
+            return None
+        before, behind = event[: text.start(1)], event[text.end(1) :]
+        glue = behind + b"\n\n" + before
+        pieces = body[start + len(before) :].split(glue)
+        last = pieces.pop()
+        inside = b"\0".join(pieces)
+        if len(pieces) < 2 or _STRINGS.fullmatch(inside) is None or inside.count(b"\0") != len(pieces) - 1:
+            return None
         try:
-            event = loads(data)
-            if event.get("error") is not None:
-                answer.fail("error_event", f"error event: {_message(event['error'])}")
+            inside.decode()
+        except UnicodeDecodeError:
+            return None
+        head = self._one_by_one(body[:start], 0)
+        sizes = np.fromiter(map(len, pieces), np.int64, len(pieces))
+        # each template event ends behind the blank line in the glue that follows its text
+        ends = start + np.cumsum(sizes + len(glue))
+        self.with_text += len(pieces) - pieces.count(b"")
+        tail_at = len(body) - len(last) - len(before)
+        return [head, ends, self._one_by_one(body[tail_at:], tail_at)]
+
+    def _ordinary(self, event: bytes) -> bool:
+        try:
+            said = orjson.loads(event[6:])
+            choice = said["choices"][0]
+            return (
+                len(said["choices"]) == 1
+                and choice["finish_reason"] is None
+                and not (said.get("usage") or said.get("error"))
+                and isinstance(choice["text"], str)
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+            return False
+
+    def _one_by_one(self, body: bytes, offset: int) -> NDArray[np.int64]:
+        answer, ends = self.answer, []
+        for end, data in split_events(body):
+            if data == b"[DONE]":
+                self.done = True
                 continue
-            choices = event["choices"]
-            if choices:
-                choice = choices[0]
-                text = choice["text"]
-                if text:
-                    texts.append(text)
-                ends.append(end)
-                if choice["finish_reason"] is not None:
-                    answer.finish_reason = str(choice["finish_reason"])
-            if event.get("usage") is not None:
-                usage = event["usage"]
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as why:
-            shown = data[:60].decode("utf-8", "replace")
-            answer.fail("malformed", f"an event that is no completion ({type(why).__name__}): {shown!r}")
-    _tokens(answer, usage, texts)
-    if not ends:
-        answer.fail("cut_off", "no event with a choice")
-    if not answer.finish_reason:
-        answer.fail("cut_off", f"no finish_reason after {len(ends)} events")
-    if not done:
-        answer.fail("cut_off", f"no [DONE] after {len(ends)} events")
-    return ends
+            try:
+                event = orjson.loads(data)
+                if event.get("error") is not None:
+                    answer.fail("error_event", f"error event: {_message(event['error'])}")
+                    continue
+                if event["choices"]:
+                    choice = event["choices"][0]
+                    if choice["text"]:
+                        self.with_text += 1
+                        self.texts.append(str(choice["text"]))
+                    ends.append(end + offset)
+                    if choice["finish_reason"] is not None:
+                        answer.finish_reason = str(choice["finish_reason"])
+                if event.get("usage") is not None:
+                    self.usage = event["usage"]
+            except (ValueError, KeyError, TypeError, AttributeError, IndexError) as why:
+                shown = data[:60].decode("utf-8", "replace")
+                answer.fail("malformed", f"an event that is no completion ({type(why).__name__}): {shown!r}")
+        return np.array(ends, np.int64)
 
 
-def _tokens(answer: Answer, usage: Any, texts: list[str]) -> None:
+def _tokens(answer: Answer, usage: Any, with_text: int, texts: list[str]) -> None:
     if usage is None:
-        answer.text = "".join(map(str, texts))
+        answer.text = "".join(texts)
         return
     try:
         answer.input_tokens = int(usage["prompt_tokens"])
@@ -153,17 +223,14 @@ def _tokens(answer: Answer, usage: Any, texts: list[str]) -> None:
     except (KeyError, TypeError, ValueError, AttributeError):
         answer.fail("malformed", f"usage without token counts: {str(usage)[:80]}")
         return
-    if len(texts) > answer.output_tokens:
+    if with_text > answer.output_tokens:
         answer.fail(
-            "malformed", f"usage says {answer.output_tokens} output tokens, but {len(texts)} events carried text"
+            "malformed", f"usage says {answer.output_tokens} output tokens, but {with_text} events carried text"
         )
 
 
-def _to_raw(ends: NDArray[np.int64], spans: list[tuple[int, int]]) -> NDArray[np.int64]:
+def _to_raw(ends: NDArray[np.int64], edges: NDArray[np.int64]) -> NDArray[np.int64]:
     """Offsets in the body, each just behind some byte, as offsets just behind the same byte in the raw buffer."""
-    if len(spans) == 1:
-        return ends + spans[0][0]
-    edges = np.array(spans, np.int64)
     body_ends = np.cumsum(edges[:, 1] - edges[:, 0])
     chunk = np.searchsorted(body_ends, ends, side="left")
     return np.asarray(edges[chunk, 1] - (body_ends[chunk] - ends))

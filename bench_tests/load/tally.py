@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench_tests.load.framing import Framing
+from bench_tests.load.framing import WHOLE, BadFraming, Framing
 from bench_tests.load.prompts import Request
 from bench_tests.load.records import COMPLETED, KINDS, Records
 from bench_tests.load.stream import Answer, parse_answer
@@ -55,7 +55,7 @@ class Tally:
 
     def add(self, raw: Raw) -> None:
         """Parse and judge one request; this costs about 1.5 µs an event."""
-        answer = parse_answer(raw.buf, raw.framing) if raw.failure is None else _partial(raw)
+        answer = _whole(raw) if raw.failure is None else _partial(raw)
         stamps = _stamps(raw)
         first = last = first_blur = last_blur = np.nan
         moments = np.empty(0, np.int64)
@@ -153,6 +153,19 @@ def _blur(raw: Raw, stamps: NDArray[np.int64], ends: NDArray[np.int64], place: i
         return 0.0
     since = max(raw.polls[place], int(stamps[place - 1]) if place else raw.send_ns)
     return float(max(0, int(stamps[place]) - since)) / NS
+
+
+def _whole(raw: Raw) -> Answer:
+    """The answer of a request whose end the loop saw; the chunks in front of that end are walked only now."""
+    try:
+        if raw.framing.mode == WHOLE or (raw.framing.feed(raw.buf) and raw.framing.pos == len(raw.buf)):
+            return parse_answer(raw.buf, raw.framing)
+        words = "bytes behind the last chunk"
+    except BadFraming as why:
+        words = str(why)
+    failed = Answer(http_status=raw.framing.status)
+    failed.fail("malformed", words)
+    return failed
 
 
 def _partial(raw: Raw) -> Answer:
