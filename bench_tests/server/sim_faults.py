@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bench_tests.errors import UsageError
+from bench_tests.server.sim_events import error_body
 
-__all__ = ["FAULTS", "Fault", "FaultKind", "draw", "parse_fault"]
+__all__ = ["FAULTS", "Fault", "FaultKind", "draw", "parse_fault", "refusal"]
 
 
 @dataclass(frozen=True)
@@ -115,9 +116,37 @@ def parse_fault(text: str) -> Fault:
     if len(values) > 2 or not 0 <= probability <= 1 or not 0 <= arg < 1e9 or first < 0:
         meaning = f" (ARG: {kind.arg})" if kind.arg else ""
         raise UsageError(f"fault {text!r}: expected {form} with a probability from 0 to 1{meaning}")
+    if name == "html" and not 200 <= arg <= 599:
+        raise UsageError(f"fault {text!r}: expected an HTTP status from 200 to 599, as in html:1:502")
     if name in ("coalesce", "tokens_per_event") and arg < 1:
         raise UsageError(f"fault {text!r}: expected {form} with at least 1 {kind.arg}")
     return Fault(name, probability, arg, first)
+
+
+_HTML = (
+    b"<!DOCTYPE html>\n<html><head><title>%d</title></head><body><h1>%d</h1><p>a proxy says this</p></body></html>\n"
+)
+
+
+def refusal(hit: dict[str, float], model: str, path: str) -> tuple[int, bytes, dict[str, str]]:
+    """Status, body and headers of a fault that is an HTTP answer; status 0 when none of `hit` is one."""
+    json_type = {"content-type": "application/json"}
+    for name, (body, headers) in {
+        "status_400": (error_body("the simulated server refuses this request", 400), {}),
+        "status_401": (b'{"error":"Unauthorized"}', {}),
+        "status_404": (error_body(f"The model `{model}` does not exist. Valid aliases: .", 404, "model"), {}),
+        "status_429": (error_body("too many requests", 429), {"retry-after": f"{hit.get('status_429', 0):g}"}),
+        "status_500": (error_body("the simulated server fails", 500), {}),
+        "status_503": (error_body("the simulated server is overloaded", 503), {}),
+    }.items():
+        if name in hit:
+            return int(name[-3:]), body, json_type | headers
+    if "html" in hit:
+        status = int(hit["html"])
+        return status, _HTML % (status, status), {"content-type": "text/html; charset=utf-8"}
+    if "redirect" in hit:
+        return 307, b"", {"location": f"/elsewhere{path}"}
+    return 0, b"", {}
 
 
 def draw(faults: Iterable[Fault], seed: int, request: int) -> dict[str, float]:

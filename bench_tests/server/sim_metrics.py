@@ -10,7 +10,7 @@ import os
 import resource
 import struct
 import time
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 
 from bench_tests.server.sim_spec import SimSpec
 
@@ -110,7 +110,7 @@ _WIDTH = len(_NAMES)
 for _, _, _buckets in _HISTOGRAMS:
     _HISTOGRAM_AT.append(_WIDTH)
     _WIDTH += len(_buckets) + 2  # +Inf, sum
-_HEADER = 8  # doubles: start time, dead since, faults' version, their length, requests seen
+_HEADER = 8  # doubles: start time, dead since, faults' version, exit after, restarted, and room
 _FAULT_BYTES = 16384
 
 
@@ -161,6 +161,24 @@ class Shared:
         (size,) = struct.unpack_from("I", self.map, self._faults_at)
         return bytes(self.map[self._faults_at + 4 : self._faults_at + 4 + size]).decode() or "[]"
 
+    @property
+    def exit_after_s(self) -> float:
+        """Seconds from the engine's death to the processes' exit."""
+        return self.cells[3]
+
+    @exit_after_s.setter
+    def exit_after_s(self, value: float) -> None:
+        self.cells[3] = value
+
+    @property
+    def restarted(self) -> bool:
+        """Whether the fault `restart` has struck."""
+        return bool(self.cells[4])
+
+    @restarted.setter
+    def restarted(self, value: bool) -> None:
+        self.cells[4] = float(value)
+
     def clear_metrics(self) -> None:
         """All counters to zero, as in a server that was started again."""
         for i in range(_HEADER, _HEADER + self.processes * _WIDTH):
@@ -193,6 +211,21 @@ class Metrics:
         at, buckets = _HISTOGRAM_AT[which], _HISTOGRAMS[which][2]
         self._row[at + bisect_left(buckets, seconds)] += times
         self._row[at + len(buckets) + 1] += seconds * times
+
+    def observe_all(self, which: int, seconds: list[float]) -> None:
+        """Put many values into a histogram, cheaper than one by one."""
+        at, buckets = _HISTOGRAM_AT[which], _HISTOGRAMS[which][2]
+        seconds.sort()
+        below = 0
+        for i, edge in enumerate(buckets):
+            upto = bisect_right(seconds, edge)
+            if upto > below:
+                self._row[at + i] += upto - below
+                below = upto
+            if below == len(seconds):
+                break
+        self._row[at + len(buckets)] += len(seconds) - below
+        self._row[at + len(buckets) + 1] += sum(seconds)
 
     def render(self, model: str) -> str:
         """All of them in vLLM's words and order; `model` labels them."""

@@ -58,6 +58,12 @@ class Listener:
         """Follow CLOCK_REALTIME, which the kernel stamps with."""
         self.offset_ns = real_minus_mono_ns()
 
+    def close_idle(self, seconds: float) -> None:
+        """Close the connections on which nothing has happened for so long, as a server with a short keep-alive does."""
+        before = now_ns() - int(seconds * 1e9)
+        for transport in [t for t in self.open if not t.busy and t.t_idle < before]:
+            transport.close()
+
     def close(self) -> None:
         """Refuse new connections; those that are open stay."""
         if self._sock.fileno() >= 0:
@@ -81,6 +87,8 @@ class SocketTransport(asyncio.Transport):
         self._closing = False
         self._paused = False
         self.t_first_byte = 0  # of the request that is being read, CLOCK_MONOTONIC; whoever takes it sets it to zero
+        self.busy = False  # a request is being read or answered
+        self.t_idle = now_ns()  # since when it is not
         self.requests = 0
         self.blocked = 0  # writes that the kernel did not take at once
         protocol.connection_made(self)
@@ -99,6 +107,7 @@ class SocketTransport(asyncio.Transport):
             self._lost(None)
             return
         if not self.t_first_byte:
+            self.busy = True
             self.t_first_byte = now_ns()
             if extra:
                 seconds, nanos = _STAMP.unpack(extra[0][2][:16])
@@ -192,6 +201,10 @@ class SocketTransport(asyncio.Transport):
 
     def get_write_buffer_size(self) -> int:
         return len(self._kept)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """`unsent`: bytes that the kernel has not taken; else as asyncio's."""
+        return len(self._kept) if name == "unsent" else super().get_extra_info(name, default)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         assert isinstance(protocol, asyncio.Protocol)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import os
 import resource
 import select
@@ -64,6 +65,7 @@ def tls_context(spec: SimSpec) -> ssl.SSLContext | None:
 def supervise(spec: SimSpec, socks: list[socket.socket], tls: ssl.SSLContext | None) -> list[int]:
     """Fork a process for each socket; returns their ids. They end with this process, however it ends."""
     shared = Shared(spec.processes)
+    shared.set_faults(json.dumps(spec.faults))
     pids: list[int] = []
     for index, sock in enumerate(socks):
         pid = os.fork()
@@ -146,12 +148,17 @@ async def _serve(spec: SimSpec, sock: socket.socket, tls: ssl.SSLContext | None,
     while not stop.is_set():
         with suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), _TICK_S)
-        app.tick()
+        app.core.tick()
+        if shared.dead_since and time.monotonic() > shared.dead_since + shared.exit_after_s:
+            return 1
+        idle = app.core.on("idle_close")
+        if idle is not None and listener is not None:
+            listener.close_idle(idle.arg)
         ticks += 1
         if ticks % 20 == 0:
             if listener is not None:
                 listener.sync()
-            if requests != app.requests and not app.engine.busy():
-                requests = app.requests
+            if requests != app.core.requests and not app.core.engine.busy():
+                requests = app.core.requests
                 gc.collect()
     return 0

@@ -1,0 +1,610 @@
+"""The simulated server as its clients see it: a real process, over HTTP."""
+
+from __future__ import annotations
+
+import gzip
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from bench_tests.errors import ServerError, UsageError
+from bench_tests.server.sim_faults import FAULTS, draw, parse_fault
+from bench_tests.server.simulator import SimSpec, Simulator
+
+ROOT = Path(__file__).resolve().parents[1]
+FAST = SimSpec(base_ms=1.0, per_seq_us=0, per_ktoken_us=0, prefill_tok_per_s=1e6, max_model_len=2000)
+
+
+@dataclass
+class Got:
+    """One answer, as bytes and as what they mean."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    whole: bool  # the body ended as HTTP says it should
+    arrivals: list[float]  # seconds from the request to each read
+
+    @property
+    def data(self) -> list[str]:
+        """The payloads of the stream's events."""
+        text = self.body.replace(b"\r\n", b"\n").decode()
+        events = [part for part in text.split("\n\n") if part and not part.startswith(":")]
+        return [event.split("data: ", 1)[1] for event in events]
+
+    @property
+    def choices(self) -> list[dict[str, Any]]:
+        """The events that carry a choice."""
+        return [e for e in (json.loads(d) for d in self.data if d != "[DONE]") if e.get("choices")]
+
+    @property
+    def usage(self) -> dict[str, Any] | None:
+        """Of the last event that says it."""
+        said = [e["usage"] for e in (json.loads(d) for d in self.data if d != "[DONE]") if e.get("usage")]
+        return said[-1] if said else None
+
+
+def ask(sim: Simulator, body: Any = None, path: str = "/v1/completions", **headers: str) -> Got:
+    """One request on a connection of its own; raises ConnectionResetError when it is reset before an answer."""
+    url = urlsplit(sim.url)
+    if body is None:
+        body = {"model": "simulated", "prompt": list(range(20)), "max_tokens": 8, "stream": True, "ignore_eos": True}
+        body["stream_options"] = {"include_usage": True}
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n"
+    head += "".join(f"{k.replace('_', '-')}: {v}\r\n" for k, v in headers.items())
+    with socket.create_connection((url.hostname, url.port), timeout=5) as sock:
+        sock.sendall(head.encode() + b"\r\n" + data)
+        sent = time.monotonic()
+        answer = http.client.HTTPResponse(sock)
+        answer.begin()
+        parts: list[bytes] = []
+        arrivals: list[float] = []
+        whole = True
+        try:
+            while part := answer.read1(1 << 20):
+                parts.append(part)
+                arrivals.append(time.monotonic() - sent)
+        except (OSError, http.client.HTTPException, ValueError):
+            whole = False
+        if answer.chunked and answer.chunk_left is not None and not answer.isclosed():
+            whole = False
+    return Got(answer.status, {k.lower(): v for k, v in answer.getheaders()}, b"".join(parts), whole, arrivals)
+
+
+def metric(sim: Simulator, name: str, **labels: str) -> float:
+    """The sum of a metric's samples with these labels."""
+    total = 0.0
+    for line in sim.request("/metrics").decode().splitlines():
+        match = re.fullmatch(rf"{re.escape(name)}(?:\{{(.*)\}})? (\S+)", line)
+        if match and all(f'{k}="{v}"' in (match[1] or "") for k, v in labels.items()):
+            total += float(match[2])
+    return total
+
+
+@pytest.fixture(scope="module")
+def truth_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("sim") / "truth.jsonl"
+
+
+@pytest.fixture(scope="module")
+def shared_sim(truth_path: Path) -> Iterator[Simulator]:
+    with Simulator(replace(FAST, truth_log=str(truth_path), log_tokens=True)) as running:
+        yield running
+
+
+@pytest.fixture
+def sim(shared_sim: Simulator) -> Simulator:
+    shared_sim.set_faults()
+    return shared_sim
+
+
+# ---- the protocol
+
+
+def test_everything_says_that_it_is_simulated(sim: Simulator) -> None:
+    assert json.loads(sim.request("/version")) == {"version": "sim-1", "simulated": True}
+    model = json.loads(sim.request("/v1/models"))["data"][0]
+    assert (model["id"], model["owned_by"], model["max_model_len"]) == ("simulated", "bench-tests-simulator", 2000)
+    assert metric(sim, "bench_tests_simulated") == 1
+    assert sim.request("/health") == b""
+    assert ask(sim).headers["server"] == "bench-tests-simulator"
+
+
+def test_completions_stream_has_vllms_shape(sim: Simulator) -> None:
+    got = ask(sim, x_request_id="mine")
+    assert got.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert got.headers["transfer-encoding"] == "chunked"
+    assert got.data[-1] == "[DONE]"
+    assert len(got.choices) == 8
+    assert list(got.choices[0]) == ["id", "object", "created", "model", "choices"]
+    keys = ["index", "text", "logprobs", "finish_reason", "stop_reason", "prompt_token_ids", "token_ids"]
+    assert list(got.choices[0]["choices"][0]) == keys
+    assert got.choices[0]["id"] == "cmpl-mine"
+    assert [c["choices"][0]["finish_reason"] for c in got.choices] == [None] * 7 + ["length"]
+    assert json.loads(got.data[-2])["choices"] == []
+    assert got.usage == {"prompt_tokens": 20, "total_tokens": 28, "completion_tokens": 8}
+
+
+def test_continuous_usage_counts_up(sim: Simulator) -> None:
+    body = {"prompt": [1, 2], "max_tokens": 3, "stream": True, "stream_options": {"continuous_usage_stats": True}}
+    assert [c["usage"]["completion_tokens"] for c in ask(sim, body).choices] == [1, 2, 3]
+
+
+def test_chat_stream_begins_with_a_role(sim: Simulator) -> None:
+    body = {"messages": [{"role": "user", "content": "hello you"}], "max_tokens": 3, "stream": True}
+    got = ask(sim, body, "/v1/chat/completions")
+    deltas = [c["choices"][0]["delta"] for c in got.choices]
+    assert deltas[0] == {"role": "assistant", "content": ""}
+    assert all(list(d) == ["content"] for d in deltas[1:])
+    assert len(deltas) == 4
+    assert got.choices[-1]["choices"][0]["finish_reason"] == "length"
+    assert "system_fingerprint" in got.choices[-1]  # without usage the last choice has it
+
+
+@pytest.mark.parametrize(
+    ("prompt", "tokens"), [("three little words", 3), ([5, 6, 7, 8], 4), (["a b", "c"], 3), ([[1, 2], [3]], 3)]
+)
+def test_prompts_are_counted_and_not_streamed_answers_are_whole(sim: Simulator, prompt: Any, tokens: int) -> None:
+    got = ask(sim, {"prompt": prompt, "max_tokens": 5})
+    answer = json.loads(got.body)
+    n = len(answer["choices"])
+    assert answer["usage"]["prompt_tokens"] == tokens
+    assert answer["usage"]["completion_tokens"] == 5 * n
+    assert answer["choices"][0]["finish_reason"] == "length"
+    assert int(got.headers["content-length"]) == len(got.body)
+
+
+def test_beyond_the_context_is_cut_short_in_silence_and_a_prompt_beyond_it_is_400(sim: Simulator) -> None:
+    body = {"prompt": [1] * 1990, "max_tokens": 100, "stream": True, "ignore_eos": True}
+    got = ask(sim, body)
+    assert len(got.choices) == 10
+    assert got.choices[-1]["choices"][0]["finish_reason"] == "length"
+    got = ask(sim, body | {"prompt": [1] * 2001})
+    assert got.status == 400
+    error = json.loads(got.body)["error"]
+    assert error["message"] == (
+        "This model's maximum context length is 2000 tokens. However, your prompt contains 2001 input tokens, which "
+        "exceeds this limit even without any output tokens. Please reduce the length of the input prompt. "
+        "(parameter=input_tokens, value=2001)"
+    )
+    assert (error["type"], error["param"], error["code"]) == ("BadRequestError", "input_tokens", 400)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "error"),
+    [
+        (
+            {"model": "nope", "prompt": "x"},
+            404,
+            {"message": "The model `nope` does not exist. Valid aliases: simulated.", "type": "NotFoundError",
+             "param": "model", "code": 404},
+        ),
+        (
+            {"prompt": "x", "max_tokens": -1},
+            400,
+            {"message": "max_tokens must be at least 1, got -1. (parameter=max_tokens, value=-1)",
+             "type": "BadRequestError", "param": "max_tokens", "code": 400},
+        ),
+        (
+            {"prompt": "x", "max_tokens": "abc"},
+            400,
+            {"message": "1 validation error:\n  {'type': 'int_parsing', 'loc': 'body.max_tokens', 'msg': 'Input should "
+             "be a valid integer, unable to parse string as an integer', 'input': 'abc'}", "type": "Bad Request",
+             "param": "body.max_tokens", "code": 400},
+        ),
+        (
+            b'{"model":"tiny","prompt":',
+            400,
+            {"message": "1 validation error:\n  {'type': 'json_invalid', 'loc': 'body.25', 'msg': 'JSON decode error', "
+             "'input': '<dict of 0 items>', 'ctx': {'error': 'Expecting value'}}", "type": "Bad Request",
+             "param": "body.25", "code": 400},
+        ),
+        (
+            {"prompt": []},
+            400,
+            {"message": "You must pass at least one prompt", "type": "BadRequestError", "param": None, "code": 400},
+        ),
+        (
+            {"max_tokens": 4},
+            400,
+            {"message": "Either prompt or prompt_embeds must be provided and non-empty. (parameter=prompt)",
+             "type": "BadRequestError", "param": "prompt", "code": 400},
+        ),
+        (
+            {"prompt": "x", "stream_options": {"include_usage": True}},
+            400,
+            {"message": "Stream options can only be defined when `stream=True`. (parameter=stream_options)",
+             "type": "BadRequestError", "param": "stream_options", "code": 400},
+        ),
+    ],
+)  # fmt: skip
+def test_errors_have_vllms_bodies(sim: Simulator, body: Any, status: int, error: dict[str, Any]) -> None:
+    got = ask(sim, body)
+    assert got.status == status
+    assert json.loads(got.body) == {"error": error}
+
+
+def test_other_paths_methods_and_token_ids(sim: Simulator) -> None:
+    got = ask(sim, {}, "/v1/nope")
+    assert (got.status, got.body) == (404, b'{"detail":"Not Found"}')
+    got = ask(sim, {}, "/v1/models")
+    assert (got.status, got.body, got.headers["allow"]) == (405, b'{"detail":"Method Not Allowed"}', "GET")
+    got = ask(sim, {"prompt": [1_000_000], "stream": True})
+    assert got.status == 200  # it is told inside the stream
+    assert json.loads(got.data[0])["error"]["message"] == "Token id 1000000 is out of vocabulary"
+    assert got.data[1] == "[DONE]"
+
+
+def test_key_is_asked_for_where_vllm_asks() -> None:
+    with Simulator(replace(FAST, api_key="sekret")) as sim:
+        assert "sekret" not in Path(f"/proc/{sim.pids[0]}/cmdline").read_text()
+        assert "sekret" not in repr(sim.spec)
+        got = ask(sim)
+        assert (got.status, got.body) == (401, b'{"error":"Unauthorized"}')
+        assert ask(sim, Authorization="Bearer wrong").status == 401
+        assert ask(sim, Authorization="Bearer sekret").status == 200
+        for path in ("/health", "/metrics", "/version"):
+            with socket.create_connection(("127.0.0.1", urlsplit(sim.url).port or 0)) as sock:
+                sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+                assert sock.recv(12) == b"HTTP/1.1 200"
+
+
+# ---- the engine
+
+
+def test_counters_agree_with_what_was_served(sim: Simulator) -> None:
+    names = ["vllm:prompt_tokens_total", "vllm:generation_tokens_total", "vllm:time_to_first_token_seconds_count"]
+    names += ["vllm:e2e_request_latency_seconds_count", "vllm:inter_token_latency_seconds_count"]
+    before = [metric(sim, n) for n in names]
+    ended = metric(sim, "vllm:request_success_total", finished_reason="length")
+    ask(sim)
+    ask(sim)
+    assert [metric(sim, n) - b for n, b in zip(names, before, strict=True)] == [40, 16, 2, 2, 14]
+    assert metric(sim, "vllm:request_success_total", finished_reason="length") == ended + 2
+    assert metric(sim, "vllm:num_requests_running") == 0
+    assert metric(sim, "vllm:time_to_first_token_seconds_bucket", le="+Inf") == metric(sim, names[2])
+    assert abs(metric(sim, "process_start_time_seconds") - time.time()) < 60
+
+
+def test_truth_log_has_the_request_and_its_gaps(sim: Simulator, truth_path: Path) -> None:
+    got = ask(sim, x_request_id="logged")
+    row = next(r for r in map(json.loads, truth_path.read_text().splitlines()) if r["id"] == "cmpl-logged")
+    assert (row["outcome"], row["conn_req"], row["prompt_tokens"]) == ("ok", 1, 20)
+    assert (row["n_tokens"], row["n_events"], len(row["itl_ns"])) == (8, 8, 7)
+    assert sum(row["itl_ns"]) == row["t_last_token"] - row["t_first_token"]
+    ttft = (row["t_first_token"] - row["t_first_byte"]) / 1e9
+    assert 0.001 <= ttft <= got.arrivals[0] + 0.001
+
+
+def test_client_that_goes_away_is_an_abort(sim: Simulator) -> None:
+    aborted = metric(sim, "vllm:request_success_total", finished_reason="abort")
+    url = urlsplit(sim.url)
+    body = json.dumps({"prompt": [1], "max_tokens": 1900, "stream": True, "ignore_eos": True}).encode()
+    with socket.create_connection((url.hostname, url.port)) as sock:
+        sock.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        sock.recv(1000)
+        time.sleep(0.02)
+        assert metric(sim, "vllm:num_requests_running") == 1
+    end = time.monotonic() + 2
+    while metric(sim, "vllm:num_requests_running") and time.monotonic() < end:
+        time.sleep(0.01)
+    assert metric(sim, "vllm:num_requests_running") == 0
+    assert metric(sim, "vllm:request_success_total", finished_reason="abort") == aborted + 1
+
+
+def together(sim: Simulator, n: int, isl: int, osl: int) -> list[Got]:
+    """n requests at once, no two prompts alike."""
+    answers: list[Got] = []
+
+    def one(k: int) -> None:
+        prompt = [k * 1000 + i for i in range(isl)]
+        answers.append(ask(sim, {"prompt": prompt, "max_tokens": osl, "stream": True, "ignore_eos": True}))
+
+    threads = [threading.Thread(target=one, args=(k,)) for k in range(n)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return answers
+
+
+def test_ttft_rises_with_concurrency_and_running_sequences_are_limited() -> None:
+    spec = SimSpec(base_ms=2, prefill_tok_per_s=20_000, max_num_batched_tokens=400, max_num_seqs=8)
+    with Simulator(spec) as sim:
+        alone = [together(sim, 1, 400, 2)[0].arrivals[0] for _ in range(3)]
+        sim.request("/reset_prefix_cache", {})
+        crowd = sorted(got.arrivals[0] for got in together(sim, 12, 400, 40))
+        # one prefill takes 2 + 400/20 = 22 ms, each after the other: the median waits for about six
+        assert 0.020 < statistics.median(alone) < 0.100
+        assert statistics.median(crowd) > 3 * statistics.median(alone)
+        # the ninth begins only when one of the first eight has ended: 39 steps after its first token
+        assert crowd[8] - crowd[0] > 39 * 0.002
+        assert metric(sim, "vllm:request_queue_time_seconds_count") == 15
+
+
+def test_prefix_cache_counts_hits_and_saves_time() -> None:
+    with Simulator(replace(FAST, prefill_tok_per_s=10_000, enable_prompt_tokens_details=True)) as sim:
+        body = {"prompt": list(range(1000)), "max_tokens": 2, "stream": True, "ignore_eos": True}
+        body["stream_options"] = {"include_usage": True}
+        first, again = ask(sim, body), ask(sim, body)
+        assert first.usage is not None
+        assert again.usage is not None
+        assert first.usage["prompt_tokens_details"] == {"cached_tokens": 0}
+        assert again.usage["prompt_tokens_details"] == {"cached_tokens": 992}  # 62 blocks of 16
+        assert first.arrivals[0] > 0.100
+        assert again.arrivals[0] < 0.060
+        assert metric(sim, "vllm:prefix_cache_queries_total") == 2000
+        assert metric(sim, "vllm:prefix_cache_hits_total") == 992
+
+
+def test_paced_streams_keep_their_times(tmp_path: Path) -> None:
+    log = tmp_path / "truth.jsonl"
+    spec = SimSpec(mode="paced", ttft_ms=50, gap_ms=5, processes=2, truth_log=str(log), log_tokens=True)
+    with Simulator(spec) as sim:
+        together(sim, 8, 10, 20)
+        rows = [json.loads(line) for line in log.read_text().splitlines()]
+        assert len(rows) == 8
+        for row in rows:
+            due = row["t_first_byte"] + 50_000_000 + 19 * 5_000_000  # absolute: lateness does not add up
+            assert 0 <= row["t_last_token"] - due < 20_000_000
+        gaps = [gap for row in rows for gap in row["itl_ns"]]
+        assert statistics.median(gaps) == pytest.approx(5_000_000, rel=0.05)
+        # both processes count into the same metrics
+        end = time.monotonic() + 2
+        while metric(sim, "vllm:generation_tokens_total") < 160 and time.monotonic() < end:
+            time.sleep(0.02)
+        assert metric(sim, "vllm:generation_tokens_total") == 160
+
+
+# ---- the faults
+
+
+def test_fault_texts_are_parsed_and_refused_with_the_mend() -> None:
+    assert parse_fault("coalesce:4").arg == 4
+    assert parse_fault("error_event:0.5:3").probability == 0.5
+    assert parse_fault("status_500@20").after == 20
+    for bad in ("nope", "no_usage:2", "split:x", "coalesce:0", "html:1:7", "reset_mid_stream:1:2:3"):
+        with pytest.raises(UsageError, match=r"expected|there are"):
+            parse_fault(bad)
+
+
+def test_the_draw_is_seeded_and_has_its_probability() -> None:
+    fault = parse_fault("no_usage:0.25")
+    hits = ["no_usage" in draw([fault], 1, i) for i in range(2000)]
+    assert 400 < sum(hits) < 600
+    assert hits == ["no_usage" in draw([fault], 1, i) for i in range(2000)]
+    assert hits != ["no_usage" in draw([fault], 2, i) for i in range(2000)]
+
+
+@pytest.mark.parametrize("fault", ["split", "coalesce:3", "crlf", "comments", "late_headers", "not_chunked"])
+def test_what_a_client_must_not_mind(sim: Simulator, fault: str) -> None:
+    sim.set_faults(fault)
+    got = ask(sim)
+    assert got.whole
+    assert len(got.choices) == 8
+    assert got.usage == {"prompt_tokens": 20, "total_tokens": 28, "completion_tokens": 8}
+    assert got.data[-1] == "[DONE]"
+
+
+def test_split_cuts_inside_events(sim: Simulator) -> None:
+    sim.set_faults("split:1:2000")
+    got = ask(sim)
+    assert len(got.arrivals) > 16
+    assert any(len(choice["choices"][0]["text"].encode()) > len(choice["choices"][0]["text"]) for choice in got.choices)
+
+
+def test_tokens_per_event_and_gzip(sim: Simulator) -> None:
+    sim.set_faults("tokens_per_event:3")
+    got = ask(sim)
+    assert [len(c["choices"][0]["text"].split()) for c in got.choices] == [1, 3, 3, 1]
+    sim.set_faults("gzip")
+    got = ask(sim)
+    assert got.headers["content-encoding"] == "gzip"
+    assert zlib.decompress(got.body, wbits=31) == gzip.decompress(got.body)
+    assert replace(got, body=gzip.decompress(got.body)).data[-1] == "[DONE]"
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 429, 500, 503])
+def test_status_faults(sim: Simulator, status: int) -> None:
+    sim.set_faults(f"status_{status}")
+    got = ask(sim)
+    assert got.status == status
+    assert json.loads(got.body)["error"]
+    assert ("retry-after" in got.headers) == (status == 429)
+
+
+def test_faults_instead_of_an_answer(sim: Simulator) -> None:
+    for status in (200, 502):
+        sim.set_faults(f"html:1:{status}")
+        got = ask(sim)
+        assert (got.status, got.headers["content-type"]) == (status, "text/html; charset=utf-8")
+    sim.set_faults("redirect")
+    assert (ask(sim).status, ask(sim).headers["location"]) == (307, "/elsewhere/v1/completions")
+    sim.set_faults("reset_before_headers")
+    with pytest.raises(ConnectionResetError):
+        ask(sim)
+
+
+def test_faults_in_the_middle(sim: Simulator) -> None:
+    for name, outcome in (("reset_mid_stream:1:3", 3), ("bad_chunk:1:3", 3)):
+        sim.set_faults(name)
+        got = ask(sim)
+        assert not got.whole
+        assert len(got.choices) == outcome if name.startswith("reset") else got.body.count(b'"text"') == outcome
+    sim.set_faults("half_close")
+    got = ask(sim)
+    assert "[DONE]" not in got.data
+    assert len(got.choices) == 4
+    sim.set_faults("error_event:1:2")
+    got = ask(sim)
+    assert json.loads(got.data[2])["error"]["type"] == "InternalServerError"
+    assert got.data[3:] == ["[DONE]"]
+    sim.set_faults("malformed_json")
+    got = ask(sim)
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(got.data[4])
+    assert got.data[-1] == "[DONE]"
+    sim.set_faults("garbage")
+    assert ask(sim).body.count(b'"text"') == 4
+
+
+def test_stalls_and_late_heads(sim: Simulator) -> None:
+    for name in ("stall_first_token:1:0.15", "slow_headers:1:0.15", "stall_mid_stream:1:0.15"):
+        sim.set_faults(name)
+        got = ask(sim)
+        assert len(got.choices) == 8
+        assert got.arrivals[-1] > 0.15
+        assert (got.arrivals[0] > 0.15) == (name[:10] != "stall_mid_")
+    sim.set_faults("slow_down:20")
+    assert ask(sim).arrivals[-1] > 0.15
+
+
+def test_what_the_end_of_a_stream_may_lack(sim: Simulator) -> None:
+    sim.set_faults("no_usage")
+    assert ask(sim).usage is None
+    sim.set_faults("wrong_usage")
+    assert (ask(sim).usage or {})["completion_tokens"] == 15
+    sim.set_faults("no_done")
+    assert "[DONE]" not in ask(sim).data
+    sim.set_faults("no_finish_reason")
+    assert {c["choices"][0]["finish_reason"] for c in ask(sim).choices} == {None}
+    sim.set_faults("fewer_tokens")
+    got = ask(sim)
+    assert (len(got.choices), got.choices[-1]["choices"][0]["finish_reason"]) == (4, "stop")
+    sim.set_faults("more_tokens:1:2")
+    assert len(ask(sim).choices) == 10
+    sim.set_faults("zero_tokens")
+    got = ask(sim)
+    assert (got.choices, (got.usage or {})["completion_tokens"]) == ([], 0)
+    sim.set_faults("empty_texts")
+    assert [c["choices"][0]["text"] for c in ask(sim).choices] == [""] * 8
+    sim.set_faults("model_mislabelled")
+    assert {c["model"] for c in ask(sim).choices} == {"simulated-other"}
+
+
+def test_huge_and_endless(sim: Simulator) -> None:
+    sim.set_faults("huge_event:1:3")
+    got = ask(sim)
+    assert len(got.body) > 3_000_000
+    assert len(got.choices) == 8
+    sim.set_faults("endless")
+    url = urlsplit(sim.url)
+    body = json.dumps({"prompt": [1], "max_tokens": 2, "stream": True}).encode()
+    with socket.create_connection((url.hostname, url.port), timeout=5) as sock:
+        sock.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        seen = b""
+        while seen.count(b'"text"') < 30:
+            seen += sock.recv(65536)
+    assert b"[DONE]" not in seen
+
+
+def test_faults_of_the_whole_server(sim: Simulator) -> None:
+    sim.set_faults("model_swapped")
+    assert json.loads(sim.request("/v1/models"))["data"][0]["id"] == "simulated-swapped"
+    assert ask(sim).status == 404
+    sim.set_faults("idle_close")
+    url = urlsplit(sim.url)
+    with socket.create_connection((url.hostname, url.port), timeout=2) as sock:
+        assert sock.recv(1) == b""
+    before = metric(sim, "process_start_time_seconds")
+    sim.set_faults("restart")
+    ask(sim)
+    assert metric(sim, "process_start_time_seconds") > before
+    assert metric(sim, "vllm:request_success_total") == 1
+    assert set(json.loads(sim.request("/sim/faults"))["known"]) == set(FAULTS)
+
+
+def test_engine_that_dies_takes_its_streams_along_and_then_the_process() -> None:
+    with Simulator(FAST) as sim:
+        victims: list[Got] = []
+        body = {"prompt": [1], "max_tokens": 1900, "stream": True, "ignore_eos": True}
+        victim = threading.Thread(target=lambda: victims.append(ask(sim, body)))
+        victim.start()
+        time.sleep(0.1)
+        sim.set_faults("engine_dead:1:0.3")
+        assert "EngineCore" in json.loads(ask(sim).data[0])["error"]["message"]
+        with pytest.raises(OSError, match="503"):
+            sim.request("/health")
+        victim.join()
+        assert "EngineCore" in json.loads(victims[0].data[-2])["error"]["message"]
+        assert victims[0].data[-1] == "[DONE]"
+        end = time.monotonic() + 3
+        while sim.alive and time.monotonic() < end:
+            time.sleep(0.02)
+        with pytest.raises(ConnectionRefusedError):
+            ask(sim)
+
+
+# ---- the process
+
+
+def test_what_cannot_start_says_so() -> None:
+    with Simulator(FAST) as sim:
+        port = urlsplit(sim.url).port or 0
+        with pytest.raises(ServerError, match=f"port {port}"):
+            Simulator(replace(FAST, port=port)).start()
+    with pytest.raises(UsageError, match="max_num_seqs"):
+        SimSpec(max_num_seqs=0)
+    assert not sim.alive
+
+
+def test_it_ends_with_the_process_that_started_it() -> None:
+    code = "from bench_tests.server.simulator import *; s = Simulator(); s.start(); print(s.pids[0], flush=True)"
+    code += "; import time; time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        parent.send_signal(signal.SIGKILL)
+    end = time.monotonic() + 5
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < end:
+        time.sleep(0.02)
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_command_line_listens_on_ipv6_and_ends_on_sigterm() -> None:
+    command = [sys.executable, "-m", "bench_tests.server.simulator", "--host", "::1", "--base-ms", "1"]
+    with subprocess.Popen([*command, "--fault", "no_done"], stdout=subprocess.PIPE, cwd=ROOT) as process:
+        assert process.stdout is not None
+        try:
+            ready = json.loads(process.stdout.readline())
+            assert ready["url"].startswith("http://[::1]:")
+            assert ready["pid"] == process.pid
+            os.kill(ready["pids"][0], 0)
+            with socket.create_connection(("::1", urlsplit(ready["url"]).port or 0)) as sock:
+                sock.sendall(b"GET /sim/faults HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert b'"faults":["no_done:1:0"]' in sock.recv(65536)
+        finally:
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 0
+
+
+def test_tls(tmp_path: Path) -> None:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    made = subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)],
+        capture_output=True,
+    )  # fmt: skip
+    if made.returncode:
+        pytest.skip("openssl makes no certificate here")
+    with Simulator(replace(FAST, tls_cert=str(cert), tls_key=str(key))) as sim:
+        assert sim.url.startswith("https://")
+        body = {"prompt": "x", "max_tokens": 3, "stream": True}
+        assert sim.request("/v1/completions", body).count(b'"text"') == 3
