@@ -285,6 +285,7 @@ def test_counters_agree_with_what_was_served(sim: Simulator) -> None:
 
 def test_truth_log_has_the_request_and_its_gaps(sim: Simulator, truth_path: Path) -> None:
     got = ask(sim, x_request_id="logged")
+    sim.stats()  # answered after the line was written
     row = next(r for r in map(json.loads, truth_path.read_text().splitlines()) if r["id"] == "cmpl-logged")
     assert (row["outcome"], row["conn_req"], row["prompt_tokens"]) == ("ok", 1, 20)
     assert (row["n_tokens"], row["n_events"], len(row["itl_ns"])) == (8, 8, 7)
@@ -309,49 +310,67 @@ def test_client_that_goes_away_is_an_abort(sim: Simulator) -> None:
     assert metric(sim, "vllm:request_success_total", finished_reason="abort") == aborted + 1
 
 
-def together(sim: Simulator, n: int, isl: int, osl: int) -> list[Got]:
-    """n requests at once, no two prompts alike."""
-    answers: list[Got] = []
+def together(sim: Simulator, n: int, isl: int, osl: int) -> None:
+    """n requests sent at once and read to their ends; no two prompts of a test begin alike."""
+    url = urlsplit(sim.url)
+    socks = [socket.create_connection((url.hostname, url.port), timeout=20) for _ in range(n)]
+    for sock in socks:
+        prompt = [time.monotonic_ns() % 1_000_000, *range(isl - 1)]
+        body = json.dumps({"prompt": prompt, "max_tokens": osl, "stream": True, "ignore_eos": True}).encode()
+        sock.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+    for sock in socks:
+        seen = b""
+        while not seen.endswith(b"0\r\n\r\n"):
+            seen += sock.recv(65536)
+        sock.close()
 
-    def one(k: int) -> None:
-        prompt = [k * 1000 + i for i in range(isl)]
-        answers.append(ask(sim, {"prompt": prompt, "max_tokens": osl, "stream": True, "ignore_eos": True}))
 
-    threads = [threading.Thread(target=one, args=(k,)) for k in range(n)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return answers
-
-
-def test_ttft_rises_with_concurrency_and_running_sequences_are_limited() -> None:
-    spec = SimSpec(base_ms=2, prefill_tok_per_s=20_000, max_num_batched_tokens=400, max_num_seqs=8)
+def test_ttft_rises_with_concurrency_and_running_sequences_are_limited(tmp_path: Path) -> None:
+    log = tmp_path / "truth.jsonl"
+    spec = SimSpec(base_ms=2, prefill_tok_per_s=20_000, max_num_batched_tokens=408, max_num_seqs=8, truth_log=str(log))
     with Simulator(spec) as sim:
-        alone = [together(sim, 1, 400, 2)[0].arrivals[0] for _ in range(3)]
-        sim.request("/reset_prefix_cache", {})
-        crowd = sorted(got.arrivals[0] for got in together(sim, 12, 400, 40))
-        # one prefill takes 2 + 400/20 = 22 ms, each after the other: the median waits for about six
-        assert 0.020 < statistics.median(alone) < 0.100
-        assert statistics.median(crowd) > 3 * statistics.median(alone)
-        # the ninth begins only when one of the first eight has ended: 39 steps after its first token
-        assert crowd[8] - crowd[0] > 39 * 0.002
+        for _ in range(3):
+            together(sim, 1, 400, 2)
+        together(sim, 12, 400, 40)
+        sim.stats()
         assert metric(sim, "vllm:request_queue_time_seconds_count") == 15
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    ttft_s = [(row["t_first_token"] - row["t_first_byte"]) / 1e9 for row in rows]
+    assert min(ttft_s[:3]) > 0.022  # 2 ms and 400 tokens at 20,000 tok/s
+    assert max(ttft_s[3:]) > 3 * min(ttft_s[:3])
+    firsts = sorted(row["t_first_token"] for row in rows[3:])
+    # a step's budget has room for one prompt and a little, so that three prompts take at least two steps
+    assert all(c - a > 0.040e9 for a, c in zip(firsts, firsts[2:], strict=False))
+    # the ninth begins only when one of the first eight has ended: 39 steps after its first token
+    assert firsts[8] - firsts[0] > 39 * 0.002e9
+
+
+def test_all_running_sequences_get_their_token_in_one_burst(tmp_path: Path) -> None:
+    log = tmp_path / "truth.jsonl"
+    spec = SimSpec(base_ms=10, per_seq_us=1000, prefill_tok_per_s=1e7, truth_log=str(log), log_tokens=True)
+    with Simulator(spec) as sim:
+        together(sim, 1, 10, 10)
+        together(sim, 10, 10, 10)
+        sim.stats()
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    alone = min(rows[0]["itl_ns"])
+    assert alone > 10.5e6
+    # ten decode together for most of the time: 10 ms + 10 · 1 ms
+    crowd = [statistics.median(row["itl_ns"]) for row in rows[1:]]
+    assert statistics.median(crowd) > alone + 6e6
 
 
 def test_prefix_cache_counts_hits_and_saves_time() -> None:
     with Simulator(replace(FAST, prefill_tok_per_s=10_000, enable_prompt_tokens_details=True)) as sim:
         body = {"prompt": list(range(1000)), "max_tokens": 2, "stream": True, "ignore_eos": True}
         body["stream_options"] = {"include_usage": True}
-        first, again = ask(sim, body), ask(sim, body)
-        assert first.usage is not None
-        assert again.usage is not None
-        assert first.usage["prompt_tokens_details"] == {"cached_tokens": 0}
-        assert again.usage["prompt_tokens_details"] == {"cached_tokens": 992}  # 62 blocks of 16
+        first, *again = [ask(sim, body) for _ in range(4)]
+        assert (first.usage or {})["prompt_tokens_details"] == {"cached_tokens": 0}
+        assert (again[0].usage or {})["prompt_tokens_details"] == {"cached_tokens": 992}  # 62 blocks of 16
         assert first.arrivals[0] > 0.100
-        assert again.arrivals[0] < 0.060
-        assert metric(sim, "vllm:prefix_cache_queries_total") == 2000
-        assert metric(sim, "vllm:prefix_cache_hits_total") == 992
+        assert min(got.arrivals[0] for got in again) < 0.080
+        assert metric(sim, "vllm:prefix_cache_queries_total") == 4000
+        assert metric(sim, "vllm:prefix_cache_hits_total") == 3 * 992
 
 
 def test_paced_streams_keep_their_times(tmp_path: Path) -> None:
@@ -359,18 +378,18 @@ def test_paced_streams_keep_their_times(tmp_path: Path) -> None:
     spec = SimSpec(mode="paced", ttft_ms=50, gap_ms=5, processes=2, truth_log=str(log), log_tokens=True)
     with Simulator(spec) as sim:
         together(sim, 8, 10, 20)
-        rows = [json.loads(line) for line in log.read_text().splitlines()]
-        assert len(rows) == 8
-        for row in rows:
-            due = row["t_first_byte"] + 50_000_000 + 19 * 5_000_000  # absolute: lateness does not add up
-            assert 0 <= row["t_last_token"] - due < 20_000_000
-        gaps = [gap for row in rows for gap in row["itl_ns"]]
-        assert statistics.median(gaps) == pytest.approx(5_000_000, rel=0.05)
         # both processes count into the same metrics
-        end = time.monotonic() + 2
+        end = time.monotonic() + 5
         while metric(sim, "vllm:generation_tokens_total") < 160 and time.monotonic() < end:
             time.sleep(0.02)
         assert metric(sim, "vllm:generation_tokens_total") == 160
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    assert len(rows) == 8
+    for row in rows:
+        assert row["t_first_token"] - row["t_first_byte"] >= 50_000_000
+        due = row["t_first_byte"] + 50_000_000 + 19 * 5_000_000
+        # deadlines are absolute: the last token is no later than the latest was, lateness does not add up
+        assert 0 <= row["t_last_token"] - due <= row["max_lag_us"] * 1000 + 1
 
 
 # ---- the faults
@@ -406,7 +425,7 @@ def test_what_a_client_must_not_mind(sim: Simulator, fault: str) -> None:
 def test_split_cuts_inside_events(sim: Simulator) -> None:
     sim.set_faults("split:1:2000")
     got = ask(sim)
-    assert len(got.arrivals) > 16
+    assert len(got.arrivals) > 10
     assert any(len(choice["choices"][0]["text"].encode()) > len(choice["choices"][0]["text"]) for choice in got.choices)
 
 
@@ -471,7 +490,7 @@ def test_stalls_and_late_heads(sim: Simulator) -> None:
         got = ask(sim)
         assert len(got.choices) == 8
         assert got.arrivals[-1] > 0.15
-        assert (got.arrivals[0] > 0.15) == (name[:10] != "stall_mid_")
+        assert got.arrivals[0] > 0.15 or name.startswith("stall_mid")
     sim.set_faults("slow_down:20")
     assert ask(sim).arrivals[-1] > 0.15
 
@@ -537,15 +556,16 @@ def test_engine_that_dies_takes_its_streams_along_and_then_the_process() -> None
         body = {"prompt": [1], "max_tokens": 1900, "stream": True, "ignore_eos": True}
         victim = threading.Thread(target=lambda: victims.append(ask(sim, body)))
         victim.start()
-        time.sleep(0.1)
-        sim.set_faults("engine_dead:1:0.3")
+        while not metric(sim, "vllm:num_requests_running"):
+            time.sleep(0.01)
+        sim.set_faults("engine_dead:1:0.6")
         assert "EngineCore" in json.loads(ask(sim).data[0])["error"]["message"]
         with pytest.raises(OSError, match="503"):
             sim.request("/health")
         victim.join()
         assert "EngineCore" in json.loads(victims[0].data[-2])["error"]["message"]
         assert victims[0].data[-1] == "[DONE]"
-        end = time.monotonic() + 3
+        end = time.monotonic() + 10
         while sim.alive and time.monotonic() < end:
             time.sleep(0.02)
         with pytest.raises(ConnectionRefusedError):
@@ -555,14 +575,14 @@ def test_engine_that_dies_takes_its_streams_along_and_then_the_process() -> None
 # ---- the process
 
 
-def test_what_cannot_start_says_so() -> None:
-    with Simulator(FAST) as sim:
-        port = urlsplit(sim.url).port or 0
-        with pytest.raises(ServerError, match=f"port {port}"):
-            Simulator(replace(FAST, port=port)).start()
+def test_what_cannot_start_says_so(sim: Simulator) -> None:
+    port = urlsplit(sim.url).port or 0
+    late = Simulator(replace(FAST, port=port))
+    with pytest.raises(ServerError, match=f"port {port}"):
+        late.start()
+    assert not late.alive
     with pytest.raises(UsageError, match="max_num_seqs"):
         SimSpec(max_num_seqs=0)
-    assert not sim.alive
 
 
 def test_it_ends_with_the_process_that_started_it() -> None:
@@ -572,7 +592,7 @@ def test_it_ends_with_the_process_that_started_it() -> None:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
         parent.send_signal(signal.SIGKILL)
-    end = time.monotonic() + 5
+    end = time.monotonic() + 10
     while Path(f"/proc/{pid}").exists() and time.monotonic() < end:
         time.sleep(0.02)
     assert not Path(f"/proc/{pid}").exists()
