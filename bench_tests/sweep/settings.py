@@ -100,9 +100,7 @@ def checked(spec: Field[Any], value: object, where: str) -> Any:
 class Model:
     id: str = key(_text, "", "the model as the server serves it; empty: whatever the server serves")
     tokenizer: str = key(_text, "", "name or folder for transformers' AutoTokenizer; empty: the model's id")
-    vocab_size: int = key(
-        _whole(16), 32000, "token ids are drawn below this (no tokenizer is needed for prompts as ids)"
-    )
+    vocab_size: int = key(_whole(0), 0, "token ids are drawn below this; 0: as many of 32000 as the server accepts")
     special_ids: tuple[int, ...] = key(_list_of(_whole(0)), (), "token ids that are never drawn")
     first_id: int = key(_whole(0), 100, "the lowest id drawn: ids below it are often special")
 
@@ -164,7 +162,7 @@ class Server:
     serve_command: tuple[str, ...] = key(
         _list_of(_text, may_be_empty=False),
         ("vllm", "serve"),
-        "what serves; the model, its flags, --host and --port follow",
+        "what serves; the model ({model} puts it elsewhere), its flags, --host and --port follow",
     )
     serve_args: tuple[str, ...] = key(_list_of(_text), (), "flags of the serve command")
     download_dir: str = key(_text, "", "where weights lie; becomes --download-dir")
@@ -206,19 +204,24 @@ class Tiers:
 
 @dataclass(frozen=True)
 class Validity:
-    max_lag: float = key(
-        parse_duration_s, 0.02, "client lag (stamp to read) of 99 % of reads; beyond the gap of events TCP merges them"
+    max_failed_share: float = key(_number(0, 1), 0.0, "failed requests over all measured ones")
+    max_blur_share: float = key(
+        _number(0, 1), 0.01, "how far merged reads may move an asserted figure, as a share of the figure"
     )
-    max_lag_share: float = key(
-        _number(0, 1), 0.02, "the client's own blur of a figure, as a share of the figure that is asserted"
-    )
+    max_pause: float = key(parse_duration_s, 0.25, "longest time in which a load process did not look at its sockets")
     max_client_cpu: float = key(_number(0, 1), 0.9, "CPU share of a load process; above it the loop is near its limit")
-    min_concurrency_share: float = key(_number(0, 1), 0.9, "mean concurrency in the steady state over what was asked")
-    min_rate_share: float = key(_number(0, 1), 0.9, "achieved request rate over what was asked")
+    max_core_wait: float = key(
+        _number(0, 1), 0.05, "share of the run in which a load process stood ready but had no core to run on"
+    )
+    min_concurrency_share: float = key(
+        _number(0, 1), 0.9, "mean requests in flight in the steady state over those asked"
+    )
+    min_rate_share: float = key(_number(0, 1), 0.9, "achieved request rate over the one asked")
     max_cache_share: float = key(_number(0, 1), 0.01, "prompt tokens from the prefix cache beyond the shared prefix")
     max_clock_step: float = key(parse_duration_s, 0.001, "how far CLOCK_REALTIME may step against CLOCK_MONOTONIC")
-    max_failed_share: float = key(_number(0, 1), 0.0, "failed requests over all measured ones")
-    min_p99_requests: int = key(_whole(1), 100, "requests below which a p99 is the maximum, and the result says so")
+    min_p99_requests: int = key(
+        _whole(1), 100, "requests below which a p99 is little more than the maximum: it is said"
+    )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,51 @@
+"""The simulated server as a server to measure, described by a profile's [sim] table. Knows profiles and the endpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from bench_tests.server.endpoint import Endpoint, Say
+from bench_tests.server.simulator import SimSpec, Simulator
+from bench_tests.sweep.profile import Profile
+
+__all__ = ["SimulatedServer"]
+
+
+@dataclass
+class SimulatedServer:
+    """Runs the simulated server as a child process. Everything measured on it is marked SIMULATED."""
+
+    simulator: Simulator
+    endpoint: Endpoint
+    kind: str = "sim"
+
+    @classmethod
+    def start(cls, profile: Profile) -> SimulatedServer:
+        """Start it with the engine that the profile's [sim] describes. Raises ServerError."""
+        sim = profile.sim
+        spec = SimSpec(
+            model=profile.model.id or "simulated",
+            max_model_len=sim.max_model_len,
+            base_ms=sim.step_ms,
+            per_seq_us=sim.step_per_seq_us,
+            per_ktoken_us=sim.step_per_ktoken_us,
+            prefill_tok_per_s=sim.prefill_tok_per_s,
+            max_num_batched_tokens=sim.max_batched_tokens,
+            max_num_seqs=sim.max_num_seqs,
+            faults=sim.faults,
+        )
+        simulator = Simulator(spec)
+        return cls(simulator, Endpoint(simulator.start()))
+
+    def gone(self) -> str | None:
+        return None if self.simulator.alive else "the simulated server has ended"
+
+    def wait_for_return(self, say: Say) -> bool:
+        return False
+
+    def facts(self) -> dict[str, Any]:
+        return {"kind": self.kind, "pids": self.simulator.pids}
+
+    def stop(self) -> None:
+        self.simulator.stop()

@@ -1,0 +1,79 @@
+"""The verdict of a point: PASSED, FAILED or ERROR, and in which words. Knows summary, validity and confidence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from bench_tests.load.records import Records
+from bench_tests.sweep.slo import Objective
+from bench_tests.sweep.units import format_s
+from bench_tests.verdict.confidence import Judgement, judge
+from bench_tests.verdict.summary import figure, latencies_s
+from bench_tests.verdict.validity import Check
+
+__all__ = ["ERROR", "FAILED", "PASSED", "Verdict", "decide"]
+
+PASSED, FAILED, ERROR = "PASSED", "FAILED", "ERROR"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One of PASSED, FAILED, ERROR, with the reasons for a person; the reasons of a pass are what held."""
+
+    word: str
+    messages: tuple[str, ...] = ()
+
+
+def decide(records: Records, objectives: Sequence[Objective], mode: str, checks: Sequence[Check]) -> Verdict:
+    """Judge a run. What is not valid is an ERROR whatever its figures; without objectives what is measured passes."""
+    doubts = [check.text or check.name for check in checks if not check.ok]
+    if doubts:
+        return Verdict(ERROR, tuple(doubts))
+    values = latencies_s(records, records.completed)
+    failed: list[str] = []
+    unclear: list[str] = []
+    held: list[str] = []
+    for objective in objectives:
+        of = values[objective.latency]
+        if not len(of):
+            unclear.append(f"{objective}: no request has a {objective.latency.upper()} (one token each?)")
+            continue
+        quantile = objective.quantile
+        if quantile is None:
+            mean = figure(of, "mean") or 0.0
+            (held if mean <= objective.limit_s else failed).append(_mean_words(objective, mean, len(of)))
+            continue
+        judged = judge(of, quantile, objective.limit_s, cast('Literal["point", "confident"]', mode))
+        words = _words(objective, judged)
+        if judged.verdict == "INSUFFICIENT":
+            unclear.append(f"{words}: {judged.text}")
+        else:
+            (held if judged.verdict == "PASS" else failed).append(words)
+    if failed:
+        return Verdict(FAILED, tuple(failed))
+    if unclear:
+        return Verdict(ERROR, tuple(unclear))
+    return Verdict(PASSED, tuple(held))
+
+
+def _words(objective: Objective, judged: Judgement) -> str:
+    """`p99 TTFT 1.600 s > 1.000 s (+60 %, n=160, 95 % CI 1.41 to 1.83)`."""
+    low, high = judged.interval.as_pair()
+    ends = f"{'–' if low is None else f'{low:.3g}'} to {'–' if high is None else f'{high:.3g}'}"
+    interval = f"95 % CI {ends}" if judged.interval.two_sided else f"95 % CI {ends}, too few for both ends"
+    return f"{_compared(objective, judged.figure)}, n={judged.n}, {interval})"
+
+
+def _mean_words(objective: Objective, mean: float, n: int) -> str:
+    return f"{_compared(objective, mean)}, n={n})"
+
+
+def _compared(objective: Objective, value: float) -> str:
+    stat, _, latency = objective.metric.partition("_")
+    sign = ">" if value > objective.limit_s else "≤"
+    return (
+        f"{stat} {latency.upper()} {format_s(value)} {sign} {format_s(objective.limit_s)} "
+        f"({value / objective.limit_s - 1:+.0%}".replace("%", " %")
+    )

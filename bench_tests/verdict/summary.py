@@ -1,0 +1,180 @@
+"""The figures of a run: percentiles, throughput, goodput, steady state. Knows the records and the intervals.
+
+No figure is made of nothing: what has no values is None, never zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench_tests.load.records import COMPLETED, KINDS, Records
+from bench_tests.verdict.confidence import quantile_interval
+
+__all__ = ["Window", "figure", "latencies_s", "steady_window", "summarize"]
+
+Floats = NDArray[np.float64]
+STATS = ("mean", "median", "std", "p90", "p95", "p99")
+LATENCIES = ("ttft", "tpot", "itl", "e2el")
+INTERVALS = ("median_ttft", "p99_ttft", "median_tpot", "p99_tpot", "median_e2el", "p99_e2el")
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a run, in seconds since its zero."""
+
+    start_s: float
+    end_s: float
+
+    @property
+    def duration_s(self) -> float:
+        return self.end_s - self.start_s
+
+
+def latencies_s(records: Records, of: NDArray[np.bool_]) -> dict[str, Floats]:
+    """TTFT, TPOT, ITL and E2EL of the requests in the mask `of`, seconds; ITL pooled over events, the others a request
+    each. TPOT leaves out answers of one token, which have none.
+    """
+    tpot = records.tpot_s()[of]
+    return {
+        "ttft": records.ttft_s()[of],
+        "tpot": tpot[~np.isnan(tpot)],
+        "itl": records.itl_s(of),
+        "e2el": records.e2el_s()[of],
+    }
+
+
+def figure(values: Floats, stat: str) -> float | None:
+    """`mean`, `median`, `std` or `pNN` (numpy's linear percentile) of the values; None of nothing."""
+    if not len(values):
+        return None
+    if stat == "mean":
+        return float(values.mean())
+    if stat == "std":
+        return float(values.std())
+    return float(np.percentile(values, 50 if stat == "median" else float(stat[1:])))
+
+
+def steady_window(records: Records, conc: int) -> Window | None:
+    """The part of the measured run at full concurrency; None when it was never reached or has no length.
+
+    Formula: from the first to the last moment at which `conc` requests are in flight (sent, last event not arrived).
+    """
+    sent = records.measured & ~np.isnan(records.send_s)
+    send = records.send_s[sent]
+    last = records.last_s[sent]
+    gone = np.isnan(last)
+    last = np.where(gone, np.inf, last)  # a request without an answer stays in flight
+    moments = np.concatenate([send, last[~np.isinf(last)]])
+    steps = np.concatenate([np.ones(len(send)), -np.ones(int((~np.isinf(last)).sum()))])
+    order = np.lexsort((-steps, moments))
+    flight = np.cumsum(steps[order])
+    full = np.flatnonzero(flight >= conc)
+    if not len(full) or full[-1] + 1 >= len(order):
+        return None
+    window = Window(float(moments[order][full[0]]), float(moments[order][full[-1] + 1]))
+    return window if window.duration_s > 0 else None
+
+
+def mean_in_flight(records: Records, window: Window) -> float:
+    """Mean number of requests in flight in a window. Formula: Σ overlap of [send, last] with it / its length."""
+    sent = records.measured & ~np.isnan(records.send_s) & ~np.isnan(records.last_s)
+    overlap = np.minimum(records.last_s[sent], window.end_s) - np.maximum(records.send_s[sent], window.start_s)
+    return float(np.clip(overlap, 0, None).sum() / window.duration_s)
+
+
+def _steady(records: Records, conc: int) -> dict[str, Any] | None:
+    window = steady_window(records, conc)
+    if window is None:
+        return None
+    inside = records.completed & (records.send_s >= window.start_s) & (records.last_s <= window.end_s)
+    ended = records.completed & (records.last_s >= window.start_s) & (records.last_s <= window.end_s)
+    # tokens by the moment they arrived: each event stands for its share of its answer's tokens
+    share = np.where(
+        records.completed & (records.events > 0), records.output_tokens / np.maximum(records.events, 1), 0.0
+    )
+    in_window = (records.event_s >= window.start_s) & (records.event_s <= window.end_s)
+    output = float(np.repeat(share, records.events)[in_window].sum())
+    begun = records.completed & (records.first_s >= window.start_s) & (records.first_s <= window.end_s)
+    values = latencies_s(records, inside)
+    return {
+        "start_s": window.start_s,
+        "end_s": window.end_s,
+        "duration": window.duration_s,
+        "completed": int(inside.sum()),
+        "mean_in_flight": mean_in_flight(records, window),
+        "output_throughput": output / window.duration_s,
+        "input_throughput": float(records.input_tokens[begun].sum() / window.duration_s),
+        "request_throughput": float(ended.sum() / window.duration_s),
+        **{f"{stat}_{name}": figure(values[name], stat) for name in ("ttft", "tpot") for stat in ("median", "p99")},
+    }
+
+
+def summarize(records: Records, conc: int, goodput_s: Mapping[str, float] | None = None) -> dict[str, Any]:
+    """All figures of a run under the names that result files use: times in seconds, throughputs per second.
+
+    Formula: duration = last arrival − first send; input/output throughput = tokens of completed requests / duration;
+    request throughput = completed / duration; goodput = requests within all their limits / duration.
+    """
+    done = records.completed
+    sent = records.measured & ~np.isnan(records.send_s)
+    duration = None
+    if sent.any() and not np.all(np.isnan(records.last_s[sent])):
+        duration = float(np.nanmax(records.last_s[sent]) - records.send_s[sent].min())
+    completed, measured = int(done.sum()), int(records.measured.sum())
+    total_input = int(records.input_tokens[done].clip(0).sum())
+    total_output = int(records.output_tokens[done].clip(0).sum())
+
+    def per_second(amount: float) -> float | None:
+        return amount / duration if duration and completed else None
+
+    values = latencies_s(records, done)
+    good = _good(records, goodput_s) if goodput_s else None
+    queue = records.queue_s()[done]
+    connect = records.connect_s[done & (records.connect_s > 0)]
+    failed = records.kind[records.measured & (records.kind != COMPLETED)]
+    return {
+        "duration": duration,
+        "completed": completed,
+        "failed": measured - completed,
+        "good_completed": good,
+        "total_input": total_input,
+        "total_input_tokens": total_input,
+        "total_output": total_output,
+        "total_output_tokens": total_output,
+        "request_throughput": per_second(completed),
+        "request_goodput": per_second(good) if good is not None else None,
+        "input_throughput": per_second(total_input),
+        "output_throughput": per_second(total_output),
+        "total_token_throughput": per_second(total_input + total_output),
+        **{f"{stat}_{name}": figure(values[name], stat) for name in LATENCIES for stat in STATS},
+        "p99_queue_time": figure(queue, "p99"),
+        "p99_connect_time": figure(connect, "p99"),
+        # with a request rate: what a user who came at the scheduled time has waited, our queue included
+        "p99_ttft_from_schedule": figure((records.first_s - records.scheduled_s)[done], "p99"),
+        "p99_e2el_from_schedule": figure((records.last_s - records.scheduled_s)[done], "p99"),
+        "ci95": {name: _interval(values, name) for name in INTERVALS},
+        "steady_state": _steady(records, conc),
+        "errors": {KINDS[kind]: int((failed == kind).sum()) for kind in sorted(set(failed.tolist()))},
+        "error_examples": sorted(set(records.error[records.measured & (records.error != "")].tolist()))[:5],
+    }
+
+
+def _interval(values: Mapping[str, Floats], metric: str) -> list[float | None] | None:
+    stat, _, name = metric.partition("_")
+    if not len(values[name]):
+        return None
+    return quantile_interval(values[name], 0.5 if stat == "median" else float(stat[1:]) / 100).as_pair()
+
+
+def _good(records: Records, limits_s: Mapping[str, float]) -> int:
+    """Completed requests within all their limits. An answer of one token has no TPOT to break."""
+    good = records.completed.copy()
+    of = {"ttft": records.ttft_s(), "tpot": records.tpot_s(), "e2el": records.e2el_s()}
+    for name, limit in limits_s.items():
+        good &= ~(of[name] > limit)
+    return int(good.sum())
