@@ -24,8 +24,9 @@ def block_hashes(tokens: Tokens[int] | Tokens[str]) -> list[int]:
     """A hash for each full block of a prompt, each covering all tokens before it too; shape (len // BLOCK,)."""
     out: list[int] = []
     last = 0
-    for end in range(BLOCK, len(tokens) + 1, BLOCK):
-        last = hash((last, *tokens[end - BLOCK : end]))
+    whole = tuple(tokens)
+    for end in range(BLOCK, len(whole) + 1, BLOCK):
+        last = hash((last, whole[end - BLOCK : end]))
         out.append(last)
     return out
 

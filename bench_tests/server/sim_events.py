@@ -32,6 +32,7 @@ _UTF8 = (" café", " the", " 漢字", " model", " 🙂", " naïve", " мир", "
 CYCLE = 8  # distinct texts in a stream: its events are encoded once, before they are due
 _TYPES = {400: "BadRequestError", 401: "AuthenticationError", 404: "NotFoundError", 429: "RateLimitError"}
 _TYPES |= {500: "InternalServerError", 503: "ServiceUnavailableError"}
+_ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _date: tuple[int, str] = (0, "")
 
 
@@ -74,7 +75,7 @@ def error_event(message: str, status: int) -> bytes:
 
 def dump(value: Any) -> bytes:
     """Compact JSON, not escaped to ASCII."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return _ENCODE(value).encode()
 
 
 @dataclass(frozen=True)

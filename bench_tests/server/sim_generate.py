@@ -62,7 +62,7 @@ class Core:
         self.metrics = Metrics(spec, shared, index)
         self.clock = Clock(loop, spec.spin_us)
         self.engine = make_engine(spec, self.clock, self.metrics)
-        self.truth = TruthLog(spec)
+        self.truth = TruthLog(spec, self.metrics)
         self.requests = 0
         self.faults: list[Fault] = []
         self._faults_version = -1
@@ -72,6 +72,7 @@ class Core:
     def tick(self) -> None:
         """Now and then: publish the gauges, take up faults that another process was told of."""
         self.engine.sync()
+        self.truth.sync(len(self.engine.busy()))
         if self.shared.faults_version != self._faults_version:
             self._faults_version = self.shared.faults_version
             self.faults = [parse_fault(text) for text in json.loads(self.shared.get_faults())]
@@ -129,7 +130,7 @@ class Core:
         if isinstance(transport, SocketTransport):
             transport.requests += 1
             reply.connection_request = transport.requests
-        refused = self._refused(request, reply, hit)
+        refused = self._refused(request, reply, hit) if hit or self._dead else None
         if refused is not None:
             return refused
         self._fill(reply, ask, hit)
@@ -151,6 +152,8 @@ class Core:
         except asyncio.CancelledError:
             reply.abort()
             raise
+        finally:
+            reply.sequences.clear()  # no cycle: the collector is off
 
     def _fill(self, reply: Reply, ask: Ask, hit: dict[str, float]) -> None:
         """Make the sequences of a reply, one for each choice."""

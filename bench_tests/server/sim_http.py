@@ -74,6 +74,8 @@ class App:
         if isinstance(transport, SocketTransport):
             arrived, transport.t_first_byte = transport.t_first_byte or arrived, 0
         path = request.path
+        if transport is not None and request.headers.get("expect", "").lower() == "100-continue":
+            transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         key = self.spec.api_key
         if key is not None and path.startswith("/v1/") and request.headers.get("authorization") != f"Bearer {key}":
             return send(request, 401, b'{"error":"Unauthorized"}', {"content-type": "application/json"})
@@ -121,7 +123,8 @@ class App:
         return send(request, 200, b"", {"vary": "Origin"})
 
     async def _truth(self, request: web.BaseRequest) -> Sent:
-        return send(request, 200, dump(self.core.truth.stats() | {"running": len(self.core.engine.busy())}))
+        self.core.tick()
+        return send(request, 200, dump(self.core.truth.stats()))
 
     async def _get_faults(self, request: web.BaseRequest) -> Sent:
         self.core.tick()

@@ -14,7 +14,7 @@ from bisect import bisect_left, bisect_right
 
 from bench_tests.server.sim_spec import SimSpec
 
-__all__ = ["E2EL", "ITL", "QUEUE", "TPOT", "TTFT", "Metrics", "Shared"]
+__all__ = ["E2EL", "ITL", "QUEUE", "TPOT", "TRUTH", "TTFT", "Metrics", "Shared"]
 
 _LATENCY: tuple[float, ...] = (
     0.3,
@@ -103,7 +103,8 @@ _HISTOGRAMS = (
 )
 TTFT, ITL, TPOT, E2EL, QUEUE = range(len(_HISTOGRAMS))
 
-_NAMES = [*_GAUGES, *_COUNTERS, *(f"success:{reason}" for reason in _SUCCESS)]
+TRUTH = ("requests", "ok", "failed", "events", "tokens", "running", "cpu_s", "max_lag_us")
+_NAMES = [*_GAUGES, *_COUNTERS, *(f"success:{reason}" for reason in _SUCCESS), *(f"truth:{name}" for name in TRUTH)]
 _AT = {name: i for i, name in enumerate(_NAMES)}
 _HISTOGRAM_AT: list[int] = []
 _WIDTH = len(_NAMES)
@@ -201,6 +202,23 @@ class Metrics:
     def set(self, name: str, value: float) -> None:
         """Set a gauge of this process."""
         self._row[_AT[name]] = value
+
+    def peak(self, name: str, value: float) -> None:
+        """Keep the largest value of this process."""
+        at = _AT[name]
+        if value > self._row[at]:
+            self._row[at] = value
+
+    def truth(self) -> dict[str, float]:
+        """The sums of all processes, the largest lag of all; forgets the lag."""
+        cells, out = self._shared.cells, {}
+        for name in TRUTH:
+            at = [_HEADER + r * _WIDTH + _AT[f"truth:{name}"] for r in range(self._shared.processes)]
+            out[name] = max(cells[i] for i in at) if name == "max_lag_us" else sum(cells[i] for i in at)
+            if name == "max_lag_us":
+                for i in at:
+                    cells[i] = 0.0
+        return out
 
     def end(self, reason: str) -> None:
         """Count a finished request: stop, length, abort or error."""

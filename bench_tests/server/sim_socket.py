@@ -31,7 +31,7 @@ class Listener:
         self._loop = loop
         self._sock = sock
         self._factory = factory
-        self._opened = 0
+        self.closed = 0
         self.open: set[SocketTransport] = set()
         self.offset_ns = real_minus_mono_ns()
         sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)  # accepted sockets inherit it
@@ -156,6 +156,7 @@ class SocketTransport(asyncio.Transport):
         self._fd = -1
         self._closing = True
         self._home.open.discard(self)
+        self._home.closed += 1
         self._loop.call_soon(self._gone, why)
 
     def _gone(self, why: Exception | None) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 from itertools import pairwise
 from typing import Any
 
 from bench_tests.server.sim_clock import now_ns
+from bench_tests.server.sim_events import dump
+from bench_tests.server.sim_metrics import Metrics
 from bench_tests.server.sim_spec import SimSpec
 from bench_tests.server.sim_stream import Reply
 
@@ -24,13 +25,12 @@ class TruthLog:
     write behind its due time), blocked (writes that the kernel did not take at once); with log_tokens itl_ns.
     """
 
-    def __init__(self, spec: SimSpec) -> None:
+    def __init__(self, spec: SimSpec, metrics: Metrics) -> None:
         self._tokens = spec.log_tokens
         self._fd = -1
         if spec.truth_log is not None:
             self._fd = os.open(spec.truth_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        self._stats = dict.fromkeys(("requests", "ok", "failed", "events", "tokens"), 0)
-        self._max_lag = 0
+        self._metrics = metrics
 
     def log(self, reply: Reply) -> None:
         """The request has ended."""
@@ -40,11 +40,12 @@ class TruthLog:
             stamps = sequences[0].stamps
         lag = max((s.max_lag for s in sequences), default=0)
         tokens = reply.tokens()
-        self._max_lag = max(self._max_lag, lag)
-        self._stats["requests"] += 1
-        self._stats["ok" if reply.outcome == "ok" else "failed"] += 1
-        self._stats["events"] += len(stamps)
-        self._stats["tokens"] += tokens
+        count = self._metrics.add
+        count("truth:requests", 1)
+        count("truth:ok" if reply.outcome == "ok" else "truth:failed", 1)
+        count("truth:events", len(stamps))
+        count("truth:tokens", tokens)
+        self._metrics.peak("truth:max_lag_us", lag / 1e3)
         if self._fd < 0:
             return
         row: dict[str, Any] = {"id": reply.voice.id, "outcome": reply.outcome, "chat": int(reply.voice.chat)}
@@ -55,10 +56,17 @@ class TruthLog:
         row |= {"t_end": now_ns(), "max_lag_us": lag / 1e3, "blocked": getattr(reply.transport, "blocked", 0)}
         if self._tokens:
             row["itl_ns"] = [b - a for a, b in pairwise(stamps)]
-        os.write(self._fd, json.dumps(row, separators=(",", ":")).encode() + b"\n")
+        os.write(self._fd, dump(row) + b"\n")
 
-    def stats(self) -> dict[str, Any]:
-        """Counts of this process, its CPU seconds, and its worst lag since the last call; the log is complete."""
+    def sync(self, running: int) -> None:
+        """Tell the other processes of what is counted nowhere else."""
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        lag, self._max_lag = self._max_lag, 0
-        return {"t": now_ns(), **self._stats, "max_lag_us": lag / 1e3, "cpu_s": usage.ru_utime + usage.ru_stime}
+        self._metrics.set("truth:cpu_s", usage.ru_utime + usage.ru_stime)
+        self._metrics.set("truth:running", running)
+
+    def stats(self) -> dict[str, float]:
+        """Counts of all processes, their CPU seconds, and the worst lag since the last call. The log is complete.
+
+        Other processes publish their CPU time and their running requests twenty times a second.
+        """
+        return {"t": now_ns(), **self._metrics.truth()}

@@ -26,6 +26,7 @@ __all__ = ["bind", "supervise", "tls_context"]
 
 _TICK_S = 0.05
 _BACKLOG = 65_535
+_CLOSED = 2000  # closed connections, the only garbage with cycles in it, that a server without a rest piles up
 
 
 def bind(spec: SimSpec) -> list[socket.socket]:
@@ -144,7 +145,7 @@ async def _serve(spec: SimSpec, sock: socket.socket, tls: ssl.SSLContext | None,
         listener = Listener(loop, sock, server)
     else:
         await loop.create_server(server, sock=sock, ssl=tls)
-    ticks = requests = 0
+    ticks = requests = closed = 0
     while not stop.is_set():
         with suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), _TICK_S)
@@ -161,4 +162,7 @@ async def _serve(spec: SimSpec, sock: socket.socket, tls: ssl.SSLContext | None,
             if requests != app.core.requests and not app.core.engine.busy():
                 requests = app.core.requests
                 gc.collect()
+            elif listener is not None and listener.closed - closed > _CLOSED:
+                closed = listener.closed
+                gc.collect(1)
     return 0

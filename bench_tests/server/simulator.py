@@ -45,6 +45,7 @@ class Simulator:
         self.spec = spec if spec is not None else SimSpec()
         self._process: subprocess.Popen[bytes] | None = None
         self._stderr: IO[bytes] | None = None
+        self.last_words = ""  # the last line of its stderr, once it has ended
         self._url = ""
         self._pids: list[int] = []
 
@@ -89,7 +90,7 @@ class Simulator:
             pass
         if not line:
             self.stop()
-            raise ServerError(f"the simulated server did not start: {self._last_words()}")
+            raise ServerError(f"the simulated server did not start: {self.last_words}")
         ready = json.loads(line)
         self._url, self._pids = ready["url"], ready["pids"]
         return self._url
@@ -112,13 +113,11 @@ class Simulator:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-    def _last_words(self) -> str:
-        if self._stderr is None:
-            return "it said nothing"
-        self._stderr.seek(0)
-        lines = self._stderr.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it said nothing"
+        if self._stderr is not None and not self._stderr.closed:
+            self._stderr.seek(0)
+            lines = self._stderr.read().decode(errors="replace").strip().splitlines()
+            self.last_words = lines[-1] if lines else "it said nothing"
+            self._stderr.close()
 
     def request(self, path: str, body: Any = None) -> bytes:
         """GET, or POST of JSON, to one of its own pages; for tests and tools, not timed. Raises OSError."""
@@ -143,7 +142,7 @@ class Simulator:
         self.request("/sim/faults", {"faults": list(faults)})
 
     def stats(self) -> dict[str, Any]:
-        """What /truth/stats says (of one process)."""
+        """What /truth/stats says; the truth log holds all requests that had ended before."""
         got: dict[str, Any] = json.loads(self.request("/truth/stats"))
         return got
 
