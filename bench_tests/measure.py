@@ -1,0 +1,343 @@
+"""Measures one point from its plan to its result file. Knows every room but the pictures and pytest."""
+
+from __future__ import annotations
+
+import os
+import platform
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench_tests.errors import NotMeasured, ServerGone, UsageError
+from bench_tests.load.plan import LoadPlan
+from bench_tests.load.records import KINDS, Records
+from bench_tests.load.run import LoadRun, Progress, run_load
+from bench_tests.results import SCHEMA_VERSION, read_result, result_name, same_measurement, write_bytes, write_result
+from bench_tests.server.attach import ServedModel, context_needed, find_vocab
+from bench_tests.server.endpoint import Served
+from bench_tests.server.http import post_json, why_unreachable
+from bench_tests.server.metrics import Metrics, read_metrics
+from bench_tests.sweep.point import Point
+from bench_tests.sweep.profile import Profile
+from bench_tests.verdict.decide import ERROR, Verdict, decide
+from bench_tests.verdict.summary import summarize
+from bench_tests.verdict.validity import Check, RunFacts, check_run
+
+__all__ = ["Measurement", "Sweep"]
+
+REVIVE_S = 5.0  # how long a server may refuse connections after a point before it counts as gone
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One run of one point, judged and kept."""
+
+    point: Point
+    run: int
+    result: Mapping[str, Any]
+    path: Path
+    verdict: Verdict
+    kept: bool = False  # from an earlier session (--resume)
+
+
+@dataclass
+class Sweep:
+    """The points of one session against one server."""
+
+    profile: Profile
+    served: Served
+    model: ServedModel
+    results_dir: Path
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    calibrated_events_per_s: float | None = None
+    run_id: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}")
+    seed: int = 0
+    serial: int = 0  # prompts given out so far: no two of a sweep may start alike
+    vocab_size: int = 0
+
+    def __post_init__(self) -> None:
+        chosen = self.profile.load.seed
+        self.seed = secrets.randbits(62) if chosen is None else chosen
+
+    # ------------------------------------------------------------------ what a point is asked
+
+    @property
+    def engine(self) -> str:
+        return "sim" if self.model.simulated else self.profile.server.engine
+
+    def path(self, point: Point, run: int) -> Path:
+        """Where the result of this run of the point is kept."""
+        tp = self.profile.server.tensor_parallel
+        return self.results_dir / f"{result_name(self.profile.name, self.engine, tp, point, run)}.json"
+
+    def settings(self, point: Point) -> dict[str, Any]:
+        """All that shapes the load of a point, but for the seed: what two results must share to be comparable."""
+        load = self.profile.load
+        return {
+            "endpoint": "/v1/completions",
+            "isl": point.isl,
+            "osl": point.osl,
+            "concurrency": point.conc,
+            "num_prompts": self.profile.num_prompts(point),
+            "num_warmups": self.profile.num_warmups(point),
+            "request_rate": _rate(load.request_rate),
+            "burstiness": load.burstiness,
+            "range_ratio": load.range_ratio,
+            "prefix_len": load.prefix_len,
+            "prompt_format": load.prompt_format,
+            "ignore_eos": load.ignore_eos,
+            "temperature": load.temperature,
+            "extra_body": load.extra_body,
+        }
+
+    def plan(self, point: Point, workers: int) -> LoadPlan:
+        """The load of one run of a point; takes its prompts' running numbers."""
+        profile, load, timeouts = self.profile, self.profile.load, self.profile.timeouts
+        if load.prompt_format == "ids" and not self.vocab_size:
+            self.vocab_size = profile.model.vocab_size or find_vocab(self.served.endpoint, self.model.model)
+        needed = context_needed(point.isl, point.osl, load.range_ratio, load.prefix_len)
+        if self.model.max_model_len is not None and needed > self.model.max_model_len:
+            raise NotMeasured(
+                f"{point} needs a context of {needed} tokens, the server has {self.model.max_model_len}: answers would "
+                "be cut short; serve with a larger --max-model-len or leave the point out"
+            )
+        plan = LoadPlan(
+            base_url=self.served.endpoint.base_url,
+            api_key=self.served.endpoint.api_key,
+            insecure=self.served.endpoint.insecure,
+            model=self.model.model,
+            isl=point.isl,
+            osl=point.osl,
+            conc=point.conc,
+            num_prompts=profile.num_prompts(point),
+            num_warmups=profile.num_warmups(point),
+            seed=self.seed,
+            first_serial=self.serial,
+            request_rate=None if load.request_rate == float("inf") else load.request_rate,
+            burstiness=load.burstiness,
+            range_ratio=load.range_ratio,
+            prefix_len=load.prefix_len,
+            prompt_format=load.prompt_format,
+            tokenizer=profile.model.tokenizer or self.model.model,
+            vocab_size=self.vocab_size or 32000,
+            first_id=profile.model.first_id,
+            special_ids=profile.model.special_ids,
+            ignore_eos=load.ignore_eos,
+            temperature=load.temperature,
+            extra_body=load.extra_body,
+            connect_timeout_s=timeouts.connect,
+            first_token_timeout_s=timeouts.first_token,
+            between_tokens_timeout_s=timeouts.between_tokens,
+            request_timeout_s=timeouts.request,
+            point_timeout_s=timeouts.point,
+            workers=workers,
+        )
+        self.serial += plan.num_prompts + plan.num_warmups
+        return plan
+
+    # ------------------------------------------------------------------ measuring
+
+    def kept(self, point: Point, run: int) -> Measurement | None:
+        """A valid result of an earlier session that answers the same question of the same server, if there is one."""
+        path = self.path(point, run)
+        if not path.exists():
+            return None
+        try:
+            result = read_result(path)
+        except UsageError:
+            return None  # half a file, or another's: measured again
+        word = result.get("verdict")
+        mine = {"server": self._server(), "settings": self.settings(point), "slo": self._slo(point)}
+        if word in (None, ERROR) or same_measurement(result, mine) or result.get("slo") != mine["slo"]:
+            return None
+        return Measurement(point, run, result, path, Verdict(str(word), tuple(result.get("messages", ()))), kept=True)
+
+    def measure(self, point: Point, run: int = 1, show: Callable[[Progress], None] | None = None) -> Measurement:
+        """Load the server with one point, judge and keep it. The file is there when this returns or raises.
+
+        Raises ServerGone when the server went away, KeyboardInterrupt when a person did; both leave a result with the
+        verdict ERROR and what was measured so far.
+        """
+        started = datetime.now(UTC)
+        try:
+            plan = self.plan(point, self._workers(point))
+        except NotMeasured as why:
+            return self._keep(point, run, started, None, None, Verdict(ERROR, (str(why),)), [])
+        endpoint = self.served.endpoint
+        before = read_metrics(endpoint, self.model.model)
+        if self.profile.load.server_profile:
+            post_json(endpoint, "/start_profile", {})
+        try:
+            load = run_load(plan, watch=self.served.gone, show=show)
+        except (NotMeasured, UsageError) as why:
+            measurement = self._keep(point, run, started, plan, None, Verdict(ERROR, (str(why),)), [])
+            self._still_there(str(why))
+            return measurement
+        finally:
+            if self.profile.load.server_profile:
+                post_json(endpoint, "/stop_profile", {})
+        counted = read_metrics(endpoint, self.model.model)
+        checks = check_run(load.records, self._run_facts(point, load, before, counted), self.profile.validity)
+        objectives = self.profile.slo.objectives(point)
+        verdict = decide(load.records, objectives, self.profile.slo.mode, checks)
+        measurement = self._keep(point, run, started, plan, load, verdict, checks, counted.since(before))
+        if load.stopped == "interrupted":
+            raise KeyboardInterrupt
+        kinds = set(load.records.kind.tolist())
+        if load.stopped or kinds & {KINDS.index("connect"), KINDS.index("cut_off"), KINDS.index("error_event")}:
+            self._still_there(load.stopped or verdict.messages[0])
+        return measurement
+
+    def _still_there(self, why: str) -> None:
+        """After trouble: raise ServerGone when the server does not answer any more."""
+        gone = self.served.gone()
+        deadline = time.monotonic() + REVIVE_S
+        while gone is None and (reason := why_unreachable(self.served.endpoint, "/health", 2.0)):
+            if time.monotonic() > deadline:
+                gone = f"the server at {self.served.endpoint.base_url} does not answer any more: {reason}"
+            else:
+                time.sleep(0.5)
+        if gone is not None:
+            raise ServerGone(gone)
+
+    def _workers(self, point: Point) -> int:
+        asked = self.profile.load.processes
+        spare = max(1, len(os.sched_getaffinity(0)) - 1)
+        # one process carries 100,000 events/s: more than one only where there may be that many
+        return min(point.conc, asked or min(spare, 1 + point.conc // 1024))
+
+    def _run_facts(self, point: Point, load: LoadRun, before: Metrics, after: Metrics) -> RunFacts:
+        counted = after.since(before)
+        warm = int((~load.records.measured).sum())
+        # the server counts warm-ups too: their prompts are new as well, so none of theirs may be cached either
+        cached = counted.values.get("cached_tokens")
+        return RunFacts(
+            point=point,
+            num_prompts=self.profile.num_prompts(point),
+            prefix_len=self.profile.load.prefix_len * (1 + (warm > 0)),
+            request_rate=self.profile.load.request_rate,
+            client=load.stats,
+            stopped=load.stopped,
+            cached_tokens=cached,
+            server_changes=after.changes(before),
+            asserted=self.profile.slo.objectives(point),
+            calibrated_events_per_s=self.calibrated_events_per_s,
+        )
+
+    # ------------------------------------------------------------------ what is kept
+
+    def _slo(self, point: Point) -> dict[str, Any]:
+        slo = self.profile.slo
+        return {
+            "mode": slo.mode,
+            "objectives": [{"metric": o.metric, "limit": o.limit_s} for o in slo.objectives(point)],
+        }
+
+    def _server(self) -> dict[str, Any]:
+        server = self.profile.server
+        return {
+            "base_url": self.served.endpoint.base_url,
+            "insecure": self.served.endpoint.insecure,
+            "engine": self.engine,
+            "gpus": self.profile.gpus,
+            "tensor_parallel": server.tensor_parallel,
+            "data_parallel": server.data_parallel,
+            "pipeline_parallel": server.pipeline_parallel,
+            **self.model.as_dict(),
+            **self.served.facts(),
+        }
+
+    def _keep(
+        self,
+        point: Point,
+        run: int,
+        started: datetime,
+        plan: LoadPlan | None,
+        load: LoadRun | None,
+        verdict: Verdict,
+        checks: Sequence[Check],
+        counted: Metrics | None = None,
+    ) -> Measurement:
+        profile, path = self.profile, self.path(point, run)
+        records = load.records if load else Records.empty()
+        goodput = profile.goodput.limits_s if profile.goodput else None
+        records_file = None
+        if load is not None and len(records):
+            records_file = f"records/{path.stem}.npz"
+            write_bytes(path.parent / records_file, records.save())
+        result: dict[str, Any] = {
+            "schema_version": SCHEMA_VERSION,
+            "date": f"{started:%Y%m%d-%H%M%S}",
+            "model_id": self.model.model,
+            "tokenizer_id": profile.model.tokenizer or self.model.model,
+            "engine": self.engine,
+            "engine_version": self.model.version,
+            "profile": profile.name,
+            "run_id": self.run_id,
+            "run": run,
+            "point": {"isl": point.isl, "osl": point.osl, "conc": point.conc},
+            "num_prompts": profile.num_prompts(point),
+            "request_rate": _rate(profile.load.request_rate),
+            "burstiness": profile.load.burstiness,
+            "max_concurrency": point.conc,
+            **summarize(records, point.conc, goodput),
+            "verdict": verdict.word,
+            "messages": list(verdict.messages),
+            "slo": self._slo(point),
+            "slo_tiers": {"ttft": list(profile.tiers.ttft), "tpot": list(profile.tiers.tpot)},
+            "goodput": dict(goodput) if goodput else None,
+            "validity": {"valid": verdict.word != ERROR, "checks": [check.as_dict() for check in checks]},
+            "client": self._client(load, records),
+            "server": self._server() | ({"counted": counted.values} if counted else {}),
+            "settings": self.settings(point),
+            "seed": self.seed,
+            "first_serial": plan.first_serial if plan else None,
+            "metadata": {**profile.load.metadata, **self.metadata},
+            "records": records_file,
+        }
+        write_result(path, result)
+        return Measurement(point, run, result, path, verdict)
+
+    def _client(self, load: LoadRun | None, records: Records) -> dict[str, Any]:
+        facts: dict[str, Any] = {
+            "hostname": platform.node(),
+            "cpu": _cpu_model(),
+            "cores": len(os.sched_getaffinity(0)),
+            "kernel": platform.release(),
+            "python": platform.python_version(),
+        }
+        if load is not None:
+            events = int(records.events.sum())
+            cpu_s = sum(float(s.get("cpu_s", 0)) for s in load.stats)
+            facts |= {
+                "load_processes": load.workers,
+                "prepare_s": load.prepare_s,
+                "cpu_us_per_event": cpu_s / events * 1e6 if events else None,
+                "kernel_stamps": all(s.get("stamped", False) for s in load.stats),
+                "uncounted_answers": sum(int(s.get("uncounted", 0)) for s in load.stats),
+                "processes": load.stats,
+            }
+        return facts
+
+
+def _rate(rate: float) -> float | str:
+    return "inf" if rate == float("inf") else rate
+
+
+def _cpu_model() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def with_load(profile: Profile, **changes: Any) -> Profile:
+    """The profile with other load settings, as options on the command line ask for."""
+    return replace(profile, load=replace(profile.load, **changes)) if changes else profile
