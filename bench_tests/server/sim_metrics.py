@@ -211,11 +211,14 @@ class Metrics:
 
     def truth(self) -> dict[str, float]:
         """The sums of all processes, the largest lag of all; forgets the lag."""
-        cells, out = self._shared.cells, {}
+        cells = self._shared.cells
+        out: dict[str, float] = {}
         for name in TRUTH:
             at = [_HEADER + r * _WIDTH + _AT[f"truth:{name}"] for r in range(self._shared.processes)]
-            out[name] = max(cells[i] for i in at) if name == "max_lag_us" else sum(cells[i] for i in at)
+            total = sum(cells[i] for i in at)
+            out[name] = total if name == "cpu_s" else int(total)
             if name == "max_lag_us":
+                out[name] = max(cells[i] for i in at)
                 for i in at:
                     cells[i] = 0.0
         return out

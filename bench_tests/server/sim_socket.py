@@ -11,6 +11,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from bench_tests.server.sim_clock import now_ns, real_minus_mono_ns
@@ -179,7 +180,8 @@ class SocketTransport(asyncio.Transport):
     def write_eof(self) -> None:
         """End our side of the connection, keep reading the other."""
         if self._fd >= 0:
-            self._sock.shutdown(socket.SHUT_WR)
+            with suppress(OSError):  # the peer may be gone already
+                self._sock.shutdown(socket.SHUT_WR)
 
     def can_write_eof(self) -> bool:
         return True

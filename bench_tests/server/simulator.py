@@ -157,17 +157,37 @@ class Simulator:
 
 
 _HELP = {
-    "mode": "batch models continuous batching; paced gives each stream fixed times",
+    "model": "the name that it serves",
+    "version": "what /version says",
+    "max_model_len": "tokens of context, prompt and answer together",
+    "vocab_size": "token ids from here on are refused",
+    "host": "the address to listen on, IPv6 too",
     "port": "0: any free port, said in the line that is printed",
     "processes": "each with an engine of its own; the kernel deals the connections out",
-    "truth_log": "write what really happened here, one JSON line a request",
-    "log_tokens": "with every gap between events",
-    "ttft_jitter": "none, uniform:MS, normal:MS or exp:MS",
-    "gap_jitter": "likewise, for each token",
+    "tls_cert": "serve HTTPS with this certificate (PEM)",
+    "tls_key": "its key",
+    "mode": "batch models continuous batching; paced gives each stream fixed times",
+    "base_ms": "batch: a step's time",
+    "per_seq_us": "batch: and for each sequence that decodes",
+    "per_ktoken_us": "batch: and for each 1000 tokens of their contexts",
+    "prefill_tok_per_s": "batch: how fast prompts are computed",
+    "max_num_batched_tokens": "batch: tokens of a step, which waiting prompts share, first come, first served",
+    "max_num_seqs": "batch: sequences that run at the same time",
+    "kv_cache_tokens": "batch: tokens of all contexts together",
+    "prefix_caching": "what a prompt shares with an earlier one, in blocks of 16 tokens, is not computed again",
+    "enable_prompt_tokens_details": "usage says how many prompt tokens were cached",
+    "ttft_ms": "paced: time to the first token",
+    "ttft_us_per_token": "paced: and for each token of the prompt",
+    "gap_ms": "paced: time between tokens",
+    "ttft_jitter": "paced: none, uniform:MS, normal:MS or exp:MS",
+    "gap_jitter": "paced: likewise, for each token",
     "step": "paced: all streams write at multiples of the gap, in one burst",
     "stop_after": "tokens after which a request without ignore_eos stops by itself",
-    "spin_us": "busy-wait for the last microseconds before a deadline",
     "utf8": "some tokens are of several bytes",
+    "truth_log": "write what really happened here, one JSON line a request",
+    "log_tokens": "with every gap between events",
+    "seed": "of all that is random",
+    "spin_us": "busy-wait for the last microseconds before a deadline",
 }
 
 
@@ -182,7 +202,7 @@ def _parser() -> argparse.ArgumentParser:
         if field.name in ("faults", "api_key"):
             continue
         option = f"--{field.name.replace('_', '-')}"
-        text = _HELP.get(field.name, " ")
+        text = _HELP[field.name]
         kind = str(field.type).partition(" |")[0]
         default = None if field.default is MISSING else field.default
         if kind == "bool":
