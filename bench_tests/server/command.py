@@ -18,8 +18,19 @@ from pathlib import Path
 from bench_tests.errors import ServerError, UsageError
 from bench_tests.sweep.profile import Profile
 
-__all__ = ["Command", "PortLease", "expand", "in_container", "lease_port", "new_api_key", "serve_command"]
+__all__ = [
+    "ROOT",
+    "Command",
+    "PortLease",
+    "expand",
+    "in_container",
+    "lease_port",
+    "new_api_key",
+    "resolved",
+    "serve_command",
+]
 
+ROOT = Path(__file__).resolve().parents[2]
 _VARIABLE = re.compile(r"\$(?:(\$)|(\w+)|\{(\w+)\})")
 
 
@@ -50,6 +61,8 @@ def serve_command(
 ) -> Command:
     """The profile's serve command with the model, its flags, the parallel sizes, --host and --port.
 
+    The model follows the command, as `vllm serve` has it, unless {model} says where it belongs. The program `python` is
+    the one that runs this suite, and finds its modules.
     Raises UsageError for a profile without a model, an unset $VARIABLE, or an `env` that is no text.
     """
     environ = os.environ if environ is None else environ
@@ -57,7 +70,9 @@ def serve_command(
     if not profile.model.id:
         raise UsageError(f"{where} model.id: empty; expected the model to serve")
     argv = [expand(part, environ, f"{where} server.serve_command") for part in server.serve_command]
-    argv.append(profile.model.id)
+    if not any("{model}" in part for part in argv):
+        argv.append("{model}")
+    argv = [part.replace("{model}", profile.model.id) for part in argv]
     argv += [expand(part, environ, f"{where} server.serve_args") for part in server.serve_args]
     for flag, size in (
         ("--tensor-parallel-size", server.tensor_parallel),
@@ -71,6 +86,8 @@ def serve_command(
         argv += ["--download-dir", folder]
     argv += ["--host", host, "--port", str(port)]
     env: dict[str, str] = {}
+    if server.serve_command[0] == "python":
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), environ.get("PYTHONPATH", "")]))
     for name, value in server.env.items():
         if not isinstance(value, str | int | float):
             raise UsageError(f"{where} server.env.{name}: {value!r}; expected a text or a number")
@@ -100,6 +117,8 @@ def in_container(command: Command, profile: Profile, environ: Mapping[str, str] 
 def resolved(argv: tuple[str, ...], environ: Mapping[str, str], where: str) -> tuple[str, ...]:
     """The program's full path: on PATH, else beside this Python (a virtual environment that is not activated)."""
     program = argv[0]
+    if program == "python":
+        return (sys.executable, *argv[1:])
     beside = str(Path(sys.executable).parent)
     found = shutil.which(program, path=environ.get("PATH", os.defpath)) or shutil.which(program, path=beside)
     if not found:

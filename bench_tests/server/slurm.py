@@ -29,12 +29,13 @@ from bench_tests.server.slurm_request import (
     profile_argument,
     sbatch_options,
 )
-from bench_tests.server.slurm_words import pending_words
+from bench_tests.server.slurm_words import cause_in_log, pending_words
 from bench_tests.sweep.profile import Profile, load_profile
 
 __all__ = ["SlurmServer", "main"]
 
 _POLL_S = 1.0
+_AWAY_FACTOR = 5  # a slurmctld that does not answer is asked less often: each question costs seconds
 _SAY_EVERY_S = 60.0
 _UNREACHABLE_S = 60.0  # server_info.txt is there and its /health still does not answer from here
 _CANCEL_TIMEOUT_S = 90.0  # Slurm's KillWait is 30 s by default
@@ -54,8 +55,9 @@ class SlurmServer:
         self._log: Path | None = None
         self._job: Job | None = None
         self._asked_at = -1e9  # time.monotonic() of the last look, successful or not
+        self._away = False  # the last look got no answer
         self._incarnation = (0, "")  # restarts and start time when we attached
-        self._node_state = ""
+        self._log_from = 0  # what the log had when we attached, bytes
         self._stopped = False
 
     @classmethod
@@ -107,7 +109,7 @@ class SlurmServer:
     def obtain(cls, profile: Profile, info_path: Path, log_dir: Path, say: Say, keep: bool = False) -> SlurmServer:
         """Attach to the live job that server_info.txt names if it serves this profile's model; else submit one.
 
-        Raises ServerError when a live job serves another model there: its file must not be written over.
+        Raises ServerError when another live server is named there: its file must not be written over.
         """
         if info_path.exists():
             info = read_server_info(info_path)
@@ -122,6 +124,11 @@ class SlurmServer:
                     )
                 elif job.state == "RUNNING":
                     return cls.attach(info, profile, info_path, say)
+            elif answers(Endpoint(info.url, info.api_key), "/health") is not None:
+                raise ServerError(
+                    f"{info_path} names {info.url}, which answers and is no job of Slurm; its file would be "
+                    f"written over: use --server attach for it, or another --server-info PATH"
+                )
         return cls.submit(profile, info_path, log_dir, say, keep)
 
     def gone(self) -> str | None:
@@ -136,13 +143,13 @@ class SlurmServer:
             job = self._look(3.0, max_age_s=_POLL_S)
         except SlurmAway:
             return None
-        if job.state == "RUNNING" and (job.restarts, job.start) == self._incarnation:
+        same = (job.restarts, job.start) == self._incarnation
+        if job.state == "RUNNING" and same:
             return None
-        if job.waiting or job.state == "RUNNING":
-            return f"job {self.job_id} was requeued{self._why_requeued()}" + (
-                f" and {job.words()}" if job.waiting else f" and {job.words()} again"
-            )
-        return f"job {self.job_id} {job.words()}"
+        cause = self._cause(job)
+        if not same and not job.ended:  # a job that has begun again, or is to
+            return f"job {self.job_id} {cause or 'was taken off its node'} and requeued: it now {job.words()}"
+        return f"job {self.job_id} {cause if cause and job.state == 'COMPLETING' else job.words()}"
 
     def wait_for_return(self, say: Say) -> bool:
         """Wait until a requeued or suspended job serves again (slurm.return_timeout at most); `endpoint` may change."""
@@ -247,12 +254,15 @@ class SlurmServer:
             time.sleep(_POLL_S / 2 if running_since else _POLL_S)
 
     def _look(self, timeout_s: float, max_age_s: float = 0.0) -> Job:
-        if time.monotonic() - self._asked_at < max_age_s:
-            if self._job is None:
-                raise SlurmAway("asked a moment ago")
+        age_s = time.monotonic() - self._asked_at
+        if self._away and age_s < max_age_s * _AWAY_FACTOR:
+            raise SlurmAway("asked a moment ago")
+        if self._job is not None and age_s < max_age_s:
             return self._job
+        self._away = True
         try:
             self._job = slurm_control.look(self.job_id, timeout_s)
+            self._away = False
         finally:
             self._asked_at = time.monotonic()
         return self._job
@@ -279,14 +289,13 @@ class SlurmServer:
         if models[0] != 200:
             return False
         self.info, self.endpoint, self._incarnation = info, endpoint, (job.restarts, job.start)
+        log = self._log or Path(job.log or os.devnull)
+        self._log_from = log.stat().st_size if log.exists() else 0
         return True
 
-    def _why_requeued(self) -> str:
-        if self.info and self.info.hostname and not self._node_state:
-            self._node_state = slurm_control.node_state(self.info.hostname)
-        if self._node_state in ("down", "fail", "failing", "unknown", "drained", "draining"):
-            return f": its node {self.info.hostname if self.info else ''} is {self._node_state}"
-        return " (preempted, or by `scontrol requeue`)"
+    def _cause(self, job: Job) -> str | None:
+        log = self._log or (Path(job.log) if job.log else None)
+        return cause_in_log(log_tail(log, 1000, since=self._log_from)) if log else None
 
     def _last_lines(self, job: Job) -> str:
         log = self._log or (Path(job.log) if job.log else None)

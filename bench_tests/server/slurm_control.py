@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from bench_tests.errors import ServerError
 from bench_tests.server import slurm_words
 
-__all__ = ["Job", "SlurmAway", "available", "cancel", "look", "node_state", "submit", "version"]
+__all__ = ["Job", "SlurmAway", "available", "cancel", "look", "submit", "version"]
 
 _KEY = re.compile(r"(?:^|\s)([A-Z][A-Za-z:/_]*)=")
 _GPUS = re.compile(r"gres[/:]gpu(?:[:][A-Za-z][^:,=]*)?[=:](\d+)")
@@ -147,17 +147,6 @@ def cancel(job_id: str) -> bool:
     except SlurmAway:
         return False
     return told.returncode == 0 or "Invalid job id" in told.stderr or "already" in told.stderr
-
-
-def node_state(nodes: str) -> str:
-    """The worst state of these nodes (`down`, `drained`, ...), in Slurm's words; empty when it does not say."""
-    try:
-        told = _run(["sinfo", "-h", "-N", "-n", nodes, "-o", "%T"], 5.0)
-    except SlurmAway:
-        return ""
-    states = sorted({line.strip().rstrip("*$@+-") for line in told.stdout.splitlines()})
-    bad = [state for state in states if state in ("down", "drained", "draining", "fail", "failing", "unknown")]
-    return (bad or states or [""])[0]
 
 
 def _run(argv: Sequence[str], timeout_s: float) -> subprocess.CompletedProcess[str]:

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bench_tests.errors import UsageError
+from bench_tests.server.command import ROOT
 from bench_tests.sweep.profile import Profile
 
 __all__ = ["ROOT", "SERVE_SCRIPT", "gpus_per_node", "job_environment", "profile_argument", "sbatch_options"]
 
-ROOT = Path(__file__).resolve().parents[2]
 SERVE_SCRIPT = ROOT / "slurm" / "serve.sh"
 _KEPT = ("SLURM_CONF", "SLURM_CLUSTERS")  # the rest of SLURM_* belongs to the job that we run in, if any
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["ENDED", "WAITING", "ended_words", "pending_words"]
+__all__ = ["ENDED", "WAITING", "cause_in_log", "ended_words", "pending_words"]
 
 WAITING = frozenset(
     {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
@@ -69,6 +69,26 @@ _REASONS: tuple[tuple[str, str, bool], ...] = (
     ("JobArrayTaskLimit", "its array may not run more tasks at a time", False),
     ("Prolog|Cleaning|BurstBuffer.*", "is being prepared", False),
 )
+
+
+# slurmstepd writes into a job's log why it ends it, at once and while Slurm itself still says COMPLETING or PENDING
+_CAUSE = re.compile(r"\*\*\* JOB \d+ ON (\S+) CANCELLED AT \S+(?: DUE TO ([A-Z ]+?))?(?:,[^*]*)? \*\*\*")
+
+
+def cause_in_log(text: str) -> str | None:
+    """What slurmstepd says last in a job's log: `reached its time limit`, `was preempted`, ...; None: nothing."""
+    found = list(_CAUSE.finditer(text))
+    if not found:
+        return None
+    node, cause = found[-1].groups()
+    words = {
+        None: "was cancelled",
+        "TIME LIMIT": "reached its time limit",
+        "PREEMPTION": "was preempted by another job",
+        "NODE FAILURE": f"lost its node {node}",
+        "JOB REQUEUE": "was requeued by hand",
+    }
+    return words.get(cause, f"was ended by Slurm ({str(cause).lower()})")
 
 
 def pending_words(reason: str) -> tuple[str, bool]:
