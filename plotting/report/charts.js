@@ -56,7 +56,7 @@ function layout(panel) {
   const axis = title => ({ title: { text: plain(title), font: { size: 13 } }, gridcolor: css("--grid"), zerolinecolor: css("--grid"),
     linecolor: css("--soft"), automargin: true });
   const made = { xaxis: axis(panel.x), yaxis: axis(panel.y), paper_bgcolor: css("--paper"), plot_bgcolor: css("--paper"),
-    font: { color: css("--ink"), size: 12 }, margin: { l: 60, r: 15, t: 12, b: 50 }, showlegend: false, hovermode: "closest",
+    font: { color: css("--ink"), size: 12 }, margin: { l: 60, r: 15, t: 28, b: 50 }, showlegend: false, hovermode: "closest",
     hoverlabel: { align: "left", bgcolor: css("--shade"), font: { color: css("--ink") } }, shapes: panel.shapes || [],
     height: panel.rows ? Math.max(340, 90 + 17 * panel.rows.length) : panel.height || 360, dragmode: "zoom", bargap: 0 };
   if (panel.ticks && panel.ticks.length) Object.assign(made.xaxis, { tickvals: panel.ticks, ticktext: panel.ticks.map(t => t.toLocaleString("en")) });

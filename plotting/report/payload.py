@@ -17,10 +17,12 @@ from plotting.timeline import timeline_data
 
 __all__ = ["as_json", "payload"]
 
-_MOST_RAW = 2_500_000  # characters of raw settings in all; a report is at most 6 MB with its library of 1.5 MB
-_MOST_CURVES = 1_700_000
-_MOST_CHARTS = 1_200_000
-_STEPS = 150
+# A report is at most 6 MB, 1.6 of them the library and the page: bytes for the rest, in the order of what goes first.
+_ROOM = 3_900_000
+_TABLE_ROOM = 1_500_000
+_CHART_ROOM = 1_200_000
+_COMPARE_ROOM = 400_000
+_STEPS = 80
 
 
 def payload(
@@ -28,11 +30,14 @@ def payload(
 ) -> dict[str, Any]:
     """The report's data. The first of `runs` is the base of the comparison when there are several."""
     names = _names(runs)
-    points = [(at, point) for at, run in enumerate(runs) for point in run.points]
-    index = {id(point): place for place, (_, point) in enumerate(points)}
     notes: list[str] = []
+    points = [(at, point) for at, run in enumerate(runs) for point in run.points]
+    # what went wrong is listed first where not everything fits
+    table, kept = _table(sorted(points, key=lambda p: _URGENT.get(p[1].verdict or "", 2)), points, notes)
+    index = {id(point): place for place, point in enumerate(kept)}
     groups: list[dict[str, Any]] = []
-    size = 0
+    room = _ROOM - sum(map(_bytes, table))
+    charts = _CHART_ROOM
     for at, run in enumerate(runs):
         for group in split(run.points):
             one = {
@@ -42,28 +47,56 @@ def payload(
                 "simulated": group.simulated,
                 "charts": group_charts(group, index, tiers),
             }
-            size += len(json.dumps(one))
-            if size > _MOST_CHARTS and groups:
-                notes.append(f"No charts of {group.title}: the report would grow beyond 6 MB; draw it alone.")
-                continue
-            groups.append(one)
-    table = [_row(at, point) for at, point in points]
-    _add_raw(table, [point for _, point in points], notes)
-    _add_curves(table, [point for _, point in points], notes)
+            charts -= _bytes(one)
+            if charts > 0:
+                groups.append(one)
+            else:
+                notes.append(f"No charts of {group.title}: the report would grow beyond 6 MB; draw it as pictures.")
+    room -= sum(map(_bytes, groups))
+    room -= _add_curves(table, kept, notes, room // 2)
+    _add_raw(table, kept, notes, room)
     compared = compare_data(runs[0], runs[1:], threshold) if len(runs) > 1 else None
+    comparison = compare_chart(compared) if compared and compared.ratios else None
+    if comparison and _bytes(comparison) > _COMPARE_ROOM:
+        comparison = None
+        notes.append("No chart of the comparison: the report would grow beyond 6 MB; draw it as a picture.")
     return {
         "runs": names,
         "captions": list(compared.captions) if compared else [],
         "source": source,
         "simulated": any(point.simulated for _, point in points),
         "groups": groups,
-        "compare": compare_chart(compared) if compared and compared.ratios else None,
+        "compare": comparison,
         "points": table,
         "leftOut": [{"file": str(left.path.name), "reason": left.reason} for run in runs for left in run.left_out][
             :500
         ],
         "notes": notes,
     }
+
+
+_URGENT = {"ERROR": 0, "FAILED": 1}
+
+
+def _bytes(part: Any) -> int:
+    return len(as_json(part).encode())
+
+
+def _table(
+    urgent_first: Sequence[tuple[int, PointResult]], points: Sequence[tuple[int, PointResult]], notes: list[str]
+) -> tuple[list[dict[str, Any]], list[PointResult]]:
+    """The rows that fit, in the order of `points`, and the points that they show."""
+    room = _TABLE_ROOM
+    rows: dict[int, dict[str, Any]] = {}
+    for at, point in urgent_first:
+        row = _row(at, point)
+        room -= _bytes(row)
+        if room < 0:
+            notes.append(f"{len(points) - len(rows)} of {len(points)} results are not listed: beyond 6 MB.")
+            break
+        rows[id(point)] = row
+    kept = [point for _, point in points if id(point) in rows]
+    return [rows[id(point)] for point in kept], kept
 
 
 def _names(runs: Sequence[Results]) -> list[str]:
@@ -108,9 +141,9 @@ def _short(value: float | None) -> float | None:
 _SHOWN = ("server", "client", "settings", "validity", "calibration", "errors", "steady_state", "goodput")
 
 
-def _add_raw(table: list[dict[str, Any]], points: Sequence[PointResult], notes: list[str]) -> None:
+def _add_raw(table: list[dict[str, Any]], points: Sequence[PointResult], notes: list[str], room: int) -> None:
     """The rest of each file, in parts; metrics that the table shows are not repeated."""
-    left = _MOST_RAW
+    left = room
     dropped = 0
     for row, point in zip(table, points, strict=True):
         parts: dict[str, Any] = {name: point.raw[name] for name in _SHOWN if point.raw.get(name) not in (None, {}, [])}
@@ -119,19 +152,18 @@ def _add_raw(table: list[dict[str, Any]], points: Sequence[PointResult], notes: 
             **(parts["settings"] if isinstance(parts.get("settings"), dict) else {}),
             **{k: v for k, v in point.raw.items() if k not in seen and v is not None and not k.endswith("_ms")},
         }
-        size = len(json.dumps(parts, default=str))
-        left -= size
+        left -= _bytes(parts)
         row["raw"] = parts if left > 0 else {}
         dropped += left <= 0
     if dropped:
         notes.append(f"Raw settings of {dropped} results are not in this report, which would grow beyond 6 MB.")
 
 
-def _add_curves(table: list[dict[str, Any]], points: Sequence[PointResult], notes: list[str]) -> None:
-    """Distribution and timeline of each point that has records, thinned to what a screen can show."""
+def _add_curves(table: list[dict[str, Any]], points: Sequence[PointResult], notes: list[str], room: int) -> int:
+    """Distribution and timeline of each point that has records, thinned to a screen's steps; returns their bytes."""
     from bench_tests.load.records import Records
 
-    left, dropped = _MOST_CURVES, 0
+    left, dropped = room, 0
     for row, point in zip(table, points, strict=True):
         if point.records is None:
             continue
@@ -144,9 +176,10 @@ def _add_curves(table: list[dict[str, Any]], points: Sequence[PointResult], note
             notes.append(str(why))
             continue
         row["curves"] = _curves(point, records)
-        left -= len(json.dumps(row["curves"]))
+        left -= _bytes(row["curves"])
     if dropped:
         notes.append(f"The distributions of {dropped} results are not in this report, which would grow beyond 6 MB.")
+    return room - left
 
 
 def _curves(point: PointResult, records: Any) -> dict[str, Any]:
@@ -166,7 +199,7 @@ def _curves(point: PointResult, records: Any) -> dict[str, Any]:
         )
     line = timeline_data(point, records, "", "")
     if line:
-        step = max(1, len(line.running) // 400)
+        step = max(1, len(line.running) // 160)
         found["timeline"] = {
             "t": [_short(t) for t in line.running_t[::step]],
             "running": line.running[::step],
