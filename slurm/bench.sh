@@ -24,10 +24,10 @@ submitted=$(scontrol -o show job "${SLURM_JOB_ID:-0}" 2>/dev/null | sed -n 's/.*
 for root in "${BENCH_ROOT:-}" "${SLURM_SUBMIT_DIR:-}" "${SLURM_SUBMIT_DIR:-.}/.." "$(dirname "${submitted:-$0}")/.."; do
   [ ! -e "$root/bench_tests/server/serve.py" ] || break
 done
-cd "$root"
-[ -e bench_tests/server/serve.py ] || { echo "bench.sh: set BENCH_ROOT to the repository's folder" >&2; exit 4; }
+[ -e "$root/bench_tests/server/serve.py" ] || { echo "bench.sh: set BENCH_ROOT to the repository's folder" >&2; exit 4; }
+root=$(realpath "$root")
 python=${BENCH_PYTHON:-python3}
-[ -n "${BENCH_PYTHON:-}" ] || [ ! -x .venv/bin/python ] || python=.venv/bin/python
+[ -n "${BENCH_PYTHON:-}" ] || [ ! -x "$root/.venv/bin/python" ] || python=$root/.venv/bin/python
 
 IFS=, read -ra profiles <<<"${1:?bench.sh: name a profile, such as kimi_k2}"
 shift
@@ -37,6 +37,7 @@ if [ "${#profiles[@]}" -gt 1 ] && [ -z "${SLURM_ARRAY_TASK_ID:-}" ] || [ "$task"
   exit 4
 fi
 profile=${profiles[$task]}
+[ ! -f "$profile" ] || profile=$(realpath "$profile")
 info=${SERVER_INFO:-$root/server_info.txt}
 if [ "${#profiles[@]}" -gt 1 ]; then # servers side by side must not share a file
   label=$(basename "$profile" .toml)
@@ -50,6 +51,9 @@ for ((i = 1; i <= $#; i++)); do
     --server-info) next=$((i + 1)) && info=${!next} ;;
   esac
 done
+
+info=$(realpath -m "$info")
+cd "$root" # pytest.ini is there
 
 child='' told=''
 pass_on() { told=1; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null || true; }

@@ -22,12 +22,13 @@ submitted=$(scontrol -o show job "${SLURM_JOB_ID:-0}" 2>/dev/null | sed -n 's/.*
 for root in "${BENCH_ROOT:-}" "${SLURM_SUBMIT_DIR:-}" "${SLURM_SUBMIT_DIR:-.}/.." "$(dirname "${submitted:-$0}")/.."; do
   [ ! -e "$root/bench_tests/server/serve.py" ] || break
 done
-cd "$root"
-[ -e bench_tests/server/serve.py ] || { echo "serve.sh: set BENCH_ROOT to the repository's folder" >&2; exit 4; }
+[ -e "$root/bench_tests/server/serve.py" ] || { echo "serve.sh: set BENCH_ROOT to the repository's folder" >&2; exit 4; }
+root=$(realpath "$root")
 python=${BENCH_PYTHON:-python3}
-[ -n "${BENCH_PYTHON:-}" ] || [ ! -x .venv/bin/python ] || python=.venv/bin/python
+[ -n "${BENCH_PYTHON:-}" ] || [ ! -x "$root/.venv/bin/python" ] || python=$root/.venv/bin/python
 
 profile=kimi_k2
 case ${1:-} in '' | -*) ;; *) profile=$1 && shift ;; esac
+export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
 # exec: TERM then reaches the program that passes it on, and not a shell that waits
 exec "$python" -m bench_tests.server.serve --profile "$profile" "$@"

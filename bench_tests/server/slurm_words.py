@@ -107,7 +107,8 @@ def ended_words(state: str, reason: str, exit_code: str, *, time_limit: str, nea
     """
     code, _, number = exit_code.partition(":")
     told_to_stop = code == "143" or number == "15"
-    if state == "TIMEOUT" or reason == "TimeLimit" or (near_limit and told_to_stop):
+    stopped_by_limit = near_limit and told_to_stop and state in ("FAILED", "COMPLETED")
+    if state == "TIMEOUT" or reason == "TimeLimit" or stopped_by_limit:
         return f"reached its time limit of {time_limit}"
     if state == "NODE_FAIL" or reason == "NodeDown":
         return f"lost its node {nodes}" if nodes else "lost its node"

@@ -129,5 +129,9 @@ for ((try = 0; try < 150; try++)); do
 done
 [ "$(idle)" = "$nodes" ] || fail "not all of the $nodes nodes became idle"
 timeout 30 srun -N "$nodes" --gpus-per-node="$gpus" true >/dev/null 2>&1 || fail "a first srun over all nodes failed"
+for ((try = 0; try < 50; try++)); do # and that one is over
+  [ -n "$(timeout 5 squeue -h)" ] || break
+  sleep 0.1
+done
 echo "$settings" >"$dir/settings"
 echo "$dir/env.sh"
