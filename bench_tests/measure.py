@@ -7,7 +7,7 @@ import platform
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -155,6 +155,13 @@ class Sweep:
         if word in (None, ERROR) or same_measurement(result, mine) or result.get("slo") != mine["slo"]:
             return None
         return Measurement(point, run, result, path, Verdict(str(word), tuple(result.get("messages", ()))), kept=True)
+
+    def earlier(self, point: Point) -> dict[str, Any] | None:
+        """Whatever an earlier session has left of this point; for estimates only."""
+        try:
+            return read_result(self.path(point, 1))
+        except UsageError:
+            return None
 
     def measure(self, point: Point, run: int = 1, show: Callable[[Progress], None] | None = None) -> Measurement:
         """Load the server with one point, judge and keep it. The file is there when this returns or raises.
@@ -336,8 +343,3 @@ def _cpu_model() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
-
-
-def with_load(profile: Profile, **changes: Any) -> Profile:
-    """The profile with other load settings, as options on the command line ask for."""
-    return replace(profile, load=replace(profile.load, **changes)) if changes else profile

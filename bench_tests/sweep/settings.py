@@ -211,10 +211,10 @@ class Validity:
     max_pause: float = key(parse_duration_s, 0.25, "longest time in which a load process did not look at its sockets")
     max_client_cpu: float = key(_number(0, 1), 0.9, "CPU share of a load process; above it the loop is near its limit")
     max_core_wait: float = key(
-        _number(0, 1), 0.05, "share of the run in which a load process stood ready but had no core to run on"
+        _number(0, 1), 0.3, "share of the run in which a load process stood ready but had no core to run on"
     )
     min_concurrency_share: float = key(
-        _number(0, 1), 0.9, "mean requests in flight in the steady state over those asked"
+        _number(0, 1), 0.95, "mean requests in flight in the steady state over those asked"
     )
     min_rate_share: float = key(_number(0, 1), 0.9, "achieved request rate over the one asked")
     max_cache_share: float = key(_number(0, 1), 0.01, "prompt tokens from the prefix cache beyond the shared prefix")

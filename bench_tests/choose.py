@@ -1,0 +1,119 @@
+"""Which profile and which server a session uses, by its options and by what is there. Knows the sweep and the servers.
+
+Nothing falls back silently: a server that was named and does not answer is an error.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bench_tests.errors import ServerError, UsageError
+from bench_tests.options import apply_options
+from bench_tests.server.attach import AttachedServer, clean_url, look_at
+from bench_tests.server.endpoint import Endpoint, Say, Served
+from bench_tests.server.info import ServerInfo, default_server_info, read_server_info
+from bench_tests.sweep.profile import Profile, load_profile, profile_for_model
+
+__all__ = ["Choice", "choose", "obtain"]
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a session has settled on before anything is collected. `kind`: attach, slurm, local or sim."""
+
+    profile: Profile
+    kind: str
+    source: str  # why, in words
+    endpoint: Endpoint | None = None
+    info: ServerInfo | None = None
+    info_path: Path | None = None
+
+
+def choose(option: Callable[[str], Any]) -> Choice:
+    """Settle the profile and the kind of server. Asks a server only where its model has to name the profile."""
+    named = load_profile(option("--profile")) if option("--profile") else None
+    if named is not None:
+        named = apply_options(named, option)
+    kind = option("--server")
+    info_path = Path(option("--server-info")).absolute() if option("--server-info") else default_server_info()
+    base_url = option("--base-url")
+    if base_url:
+        if kind not in ("auto", "attach"):
+            raise UsageError(f"--base-url {base_url} and --server {kind}: one of them names the server; drop the other")
+        endpoint = Endpoint(
+            clean_url(base_url, "--base-url"), os.environ.get("OPENAI_API_KEY"), bool(option("--insecure"))
+        )
+        return Choice(named or _profile_of(endpoint, None, option), "attach", "--base-url", endpoint)
+    if kind == "attach" or (kind == "auto" and info_path.exists()):
+        if not info_path.exists():
+            raise ServerError(f"{info_path}: no such file; start a server (sbatch slurm/serve.sh) or give --base-url")
+        info = read_server_info(info_path)
+        key = info.api_key or os.environ.get("OPENAI_API_KEY")
+        endpoint = Endpoint(info.url, key, bool(option("--insecure")))
+        profile = named or _profile_of(endpoint, info, option)
+        return Choice(profile, "attach", str(info_path), endpoint, info, info_path)
+    if option("--server-info") and kind == "auto":
+        raise ServerError(f"--server-info {info_path}: no such file; start a server (sbatch slurm/serve.sh) first")
+    profile = named or apply_options(load_profile("demo"), option)
+    if kind == "auto":
+        kind = _automatic(profile)
+    return Choice(profile, kind, f"--server {option('--server')}", info_path=info_path)
+
+
+def _automatic(profile: Profile) -> str:
+    if profile.name == "demo":
+        return "sim"
+    if shutil.which("sbatch"):
+        return "slurm"
+    raise ServerError(
+        f"profile {profile.name} has no server: no --base-url, no server_info.txt, and no Slurm here; start one and give "
+        "--base-url URL, or use --server local, or --server sim to rehearse on the simulated server"
+    )
+
+
+def _profile_of(endpoint: Endpoint, info: ServerInfo | None, option: Callable[[str], Any]) -> Profile:
+    """The profile that server_info.txt names or whose model is served; else the demo's points for whatever is served."""
+    if info is not None and info.profile:
+        return apply_options(load_profile(info.profile), option)
+    served = look_at(endpoint, option("--model") or "")
+    name = profile_for_model(served.model)
+    if name:
+        return apply_options(load_profile(name), option)
+    demo = load_profile("demo")
+    return apply_options(replace(demo, model=replace(demo.model, id="")), option)
+
+
+def obtain(choice: Choice, log_dir: Path, keep: bool, say: Say) -> Served:
+    """The server itself: attached to, or started. Raises ServerError and UsageError."""
+    if choice.kind == "attach" and choice.endpoint is not None:
+        return _attached(choice, choice.endpoint, say)
+    if choice.kind == "local":
+        from bench_tests.server.local import LocalServer
+
+        return LocalServer.start(choice.profile, log_dir, say)
+    if choice.kind == "slurm":
+        from bench_tests.server.slurm import SlurmServer
+
+        if not shutil.which("sbatch"):
+            raise ServerError("--server slurm: no sbatch on PATH; run this on the cluster's login node")
+        return SlurmServer.obtain(choice.profile, choice.info_path or default_server_info(), log_dir, say, keep)
+    from bench_tests.server.simulated import SimulatedServer
+
+    return SimulatedServer.start(choice.profile)
+
+
+def _attached(choice: Choice, endpoint: Endpoint, say: Say) -> Served:
+    info = choice.info
+    if info is not None and info.job_id and choice.info_path is not None and shutil.which("squeue"):
+        from bench_tests.server.slurm import SlurmServer
+
+        return SlurmServer.attach(info, choice.profile, choice.info_path, say)
+    extra = {"job_id": info.job_id, "hostname": info.hostname} if info is not None and info.job_id else {}
+    return AttachedServer(endpoint, choice.source, extra=extra)

@@ -1,0 +1,179 @@
+"""The command line's options as data, and what they make of a profile. Knows the sweep; not pytest.
+
+One list, so that registering them, overriding a profile by them and documenting them cannot drift apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from bench_tests.errors import UsageError
+from bench_tests.sweep.point import Point
+from bench_tests.sweep.profile import Profile
+from bench_tests.sweep.slo import parse_goodput, parse_objectives
+from bench_tests.sweep.units import parse_rate
+
+__all__ = ["OPTIONS", "Option", "apply_options", "selected_points"]
+
+SERVERS = ("auto", "attach", "slurm", "local", "sim")
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option: its flag, its meaning, and how argparse is to take it."""
+
+    flag: str
+    help: str
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    alias: str = ""
+
+    @property
+    def dest(self) -> str:
+        """argparse's name for its value; of our own, so that another plugin's option can have the same flag's name."""
+        return str(self.kwargs.get("dest", "bench_" + self.flag.lstrip("-").replace("-", "_")))
+
+
+def _typed(check: Callable[[str], Any]) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        try:
+            return check(text)
+        except UsageError as why:
+            raise argparse.ArgumentTypeError(str(why)) from why
+
+    return parse
+
+
+def _whole(low: int) -> Callable[[str], Any]:
+    def check(text: str) -> int:
+        if not text.strip().lstrip("-").isdigit() or int(text) < low:
+            raise UsageError(f"{text!r}: expected a whole number of at least {low}")
+        return int(text)
+
+    return _typed(check)
+
+
+def _fraction(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < 1:
+        raise UsageError(f"{text!r}: expected a number from 0 to below 1")
+    return value
+
+
+def _positive(text: str) -> float:
+    return _finite(parse_rate(text, "value"), text)
+
+
+def _finite(value: float, text: str) -> float:
+    if not math.isfinite(value):
+        raise UsageError(f"{text!r}: expected a finite number above 0")
+    return value
+
+
+def _seed(text: str) -> int | None:
+    if text == "fresh":
+        return None
+    if not text.isdigit() or int(text) >= 2**62:
+        raise UsageError(f"{text!r}: expected a whole number from 0 to 2^62, or fresh")
+    return int(text)
+
+
+def _processes(text: str) -> int:
+    if text == "auto":
+        return 0
+    if not text.isdigit() or not 1 <= int(text) <= 256:
+        raise UsageError(f"{text!r}: expected a whole number from 1 to 256, or auto")
+    return int(text)
+
+
+_TRUE = {"action": "store_true", "default": False}
+
+OPTIONS = (
+    Option("--profile", "kimi_k2, minimax_m2.1, demo, or a TOML file of yours; default: the one that server_info.txt names "
+           "or whose model the server serves, else demo", {"metavar": "NAME|PATH"}),
+    Option("--server", "where the server comes from: auto (--base-url, else server_info.txt, else sbatch where the profile "
+           "is not demo and Slurm is there, else, for demo alone, the simulated server), attach, slurm, local (vllm serve as "
+           "a child) or sim", {"choices": SERVERS, "default": "auto"}),
+    Option("--base-url", "attach to this server", {"metavar": "URL"}),
+    Option("--server-info", "the file that names the server (default: server_info.txt in the repository's root, or "
+           "$SERVER_INFO)", {"metavar": "PATH"}),
+    Option("--results-dir", "where results are kept (default: results/)", {"metavar": "DIR", "default": "results"}),
+    Option("--point", "exactly this point, in or out of the profile's grid; repeatable",
+           {"metavar": "isl2048-osl128-conc16", "action": "append", "type": _typed(Point.parse)}),
+    Option("--model", "the model as the server serves it, instead of the profile's", {"metavar": "NAME"}),
+    Option("--tokenizer", "tokenizer for text prompts, instead of the profile's", {"metavar": "NAME|PATH"}),
+    Option("--num-prompts", "measured requests a point", {"metavar": "N", "type": _whole(1)}),
+    Option("--num-warmups", "requests before the measured ones", {"metavar": "N", "type": _whole(0)}),
+    Option("--request-rate", "requests started per second; inf: as the concurrency allows",
+           {"metavar": "R", "type": _typed(lambda text: parse_rate(text, "value"))}),
+    Option("--burstiness", "shape of the gamma gaps between starts: 1 Poisson, below burstier",
+           {"metavar": "B", "type": _typed(_positive)}),
+    Option("--random-range-ratio", "lengths uniform in ISL × (1 ± R), likewise OSL",
+           {"metavar": "R", "type": _typed(_fraction)}),
+    Option("--random-prefix-len", "tokens before the ISL that all prompts share", {"metavar": "N", "type": _whole(0)}),
+    Option("--ignore-eos", "generate exactly OSL tokens", {"action": "store_true", "default": None}),
+    Option("--no-ignore-eos", "let the model end its answers",
+           {"action": "store_false", "dest": "bench_ignore_eos", "default": None}),
+    Option("--seed", "draw the same prompts again; fresh (the default) draws new ones each session",
+           {"metavar": "N", "type": _typed(_seed)}),
+    Option("--slo", 'objectives of all points instead of the profile\'s: "p99_ttft<=2s,p99_tpot<=50ms", or none',
+           {"metavar": "LIST", "type": _typed(parse_objectives)}),
+    Option("--goodput", 'limits of one request to count as good: "ttft:2s tpot:50ms e2el:10s"',
+           {"metavar": "LIST", "type": _typed(parse_goodput)}),
+    Option("--server-profile", "bracket each point with the server's /start_profile and /stop_profile", _TRUE),
+    Option("--repeat", "measure each point N times, in rounds", {"metavar": "N", "type": _whole(1), "default": 1}),
+    Option("--resume", "keep points that already have a valid result of the same server and settings", _TRUE),
+    Option("--load-processes", "load processes that share one point's load, or auto",
+           {"metavar": "N", "type": _typed(_processes)}),
+    Option("--keep-server", "leave a server that this session started in Slurm running", _TRUE),
+    Option("--insecure", "do not verify the server's TLS certificate (recorded in the results)", _TRUE),
+    Option("--plot", "draw the pictures from the results directory and leave: no server, no load", _TRUE),
+    Option("--no-plot", "do not draw pictures when the sweep ends", _TRUE),
+)  # fmt: skip
+
+# option → key of the profile's [load]
+_LOAD = {
+    "--num-prompts": "num_prompts",
+    "--num-warmups": "num_warmups",
+    "--request-rate": "request_rate",
+    "--burstiness": "burstiness",
+    "--random-range-ratio": "range_ratio",
+    "--random-prefix-len": "prefix_len",
+    "--ignore-eos": "ignore_eos",
+    "--load-processes": "processes",
+}
+
+
+def apply_options(profile: Profile, option: Callable[[str], Any]) -> Profile:
+    """The profile as the command line overrides it; `option` gives the value of a flag, None where it was not given."""
+    load = {key: option(flag) for flag, key in _LOAD.items() if option(flag) is not None}
+    if option("--seed") is not None:
+        load["seed"] = option("--seed")
+    if option("--server-profile"):
+        load["server_profile"] = True
+    model = {key: option(flag) for flag, key in (("--model", "id"), ("--tokenizer", "tokenizer")) if option(flag)}
+    profile = replace(profile, load=replace(profile.load, **load), model=replace(profile.model, **model))
+    if option("--slo") is not None:
+        profile = replace(profile, slo=replace(profile.slo, limits_s=option("--slo"), overrides=()))
+    if option("--goodput") is not None:
+        profile = replace(profile, goodput=option("--goodput"))
+    return profile
+
+
+def selected_points(profile: Profile, points: list[Point] | None) -> list[Point]:
+    """The points of --point, else the profile's. Raises UsageError for one that is named twice, or none at all."""
+    if not points:
+        found = profile.points
+        if not found:
+            raise UsageError(f"{profile.source}: it has no points; set sweep.isl and sweep.concurrency, or use --point")
+        return found
+    for number, point in enumerate(points):
+        if point in points[:number]:
+            raise UsageError(f"--point {point} is given twice; keep one")
+    return points
