@@ -57,6 +57,7 @@ class Noise:
     shared_tpot: float = 0.0
     request_ttft: float = 0.35
     request_tpot: float = 0.05
+    unlike: float = 0.0  # how much the points differ in run-to-run noise: sd of the log of their sd
 
     def times(self, factor: float) -> Noise:
         """The same with `factor` times the run-to-run noise."""
@@ -97,16 +98,17 @@ def sweep(
     for point in points:
         hit = effect.point in (None, point.key)
         ttft_level, tpot_level = point.ttft_s * (effect.ttft if hit else 1), point.tpot_s * (effect.tpot if hit else 1)
+        wide = float(np.exp(rng.normal(0, noise.unlike)))
         samples = []
         for round_ttft, round_tpot in shared:
             ttft = ttft_level * requests_ttft(rng, point.n, noise.request_ttft)
             tpot = tpot_level * requests_tpot(rng, point.n, noise.request_tpot)
             rate = point.conc * OSL / (ttft + (OSL - 1) * tpot).reshape(10, -1).mean(axis=1)  # of each wave
-            level = float(np.exp(rng.normal(0, noise.throughput) - round_tpot))
+            level = float(np.exp(rng.normal(0, wide * noise.throughput) - round_tpot))
             samples.append(
                 RunSample(
-                    ttft * np.exp(round_ttft + rng.normal(0, noise.ttft)),
-                    tpot * np.exp(round_tpot + rng.normal(0, noise.tpot)),
+                    ttft * np.exp(round_ttft + rng.normal(0, wide * noise.ttft)),
+                    tpot * np.exp(round_tpot + rng.normal(0, wide * noise.tpot)),
                     level * 10 / float((1 / rate).sum()),
                     level * rate,
                 )

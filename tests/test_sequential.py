@@ -72,6 +72,20 @@ def test_at_the_limit_it_stays_open() -> None:
     assert 0 < low < 0.01 < high < 0.03
 
 
+def test_a_spent_budget_is_a_verdict_or_insufficient() -> None:
+    open_end, budget = SequentialJudge(0.99, 2.0), SequentialJudge(0.99, 2.0, max_requests=500)
+    borderline = np.r_[np.ones(99), 3.0]
+    assert budget.update(np.tile(borderline, 4)) is None
+    assert budget.update(np.tile(borderline, 4)) == "INSUFFICIENT"
+    assert budget.n == 500
+    assert budget.decided_at is None
+    assert open_end.update(np.tile(borderline, 8)) is None
+    # the last look sees more: 19 of 1000 is P(Bin ≥ 19) = 0.6 %, too little for the martingale, enough for it at 0.75 %
+    late = np.r_[np.tile(np.r_[np.ones(62), 3.0], 11), np.ones(299), np.full(8, 3.0)]
+    assert SequentialJudge(0.99, 2.0).update(late) is None
+    assert SequentialJudge(0.99, 2.0, max_requests=1000).update(late) == "FAIL"
+
+
 def test_no_request_bounds_nothing() -> None:
     assert SequentialJudge(0.99, 2.0).share_bounds() == (0.0, 1.0)
     assert SequentialJudge(0.99, 2.0).update([]) is None

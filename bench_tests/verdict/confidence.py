@@ -19,8 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 from bench_tests.errors import NotMeasured
 from bench_tests.verdict.run_noise import RunNoise
 
-__all__ = ["Interval", "Judgement", "Verdict", "design_effect", "fewest_requests", "judge", "mean_interval",
-           "quantile_interval"]  # fmt: skip
+__all__ = ["Interval", "Judgement", "Verdict", "clearly_over", "clearly_under", "design_effect", "fewest_requests",
+           "judge", "mean_interval", "quantile_interval"]  # fmt: skip
 
 Verdict = Literal["PASS", "FAIL", "INSUFFICIENT"]
 Floats = NDArray[np.float64]
@@ -193,14 +193,14 @@ def design_effect(values: ArrayLike, block: int) -> float:
     return max(1.0, 1 + (block - 1) * rho)
 
 
-def _clearly_over(over: float, n: float, share: float, tail: float) -> bool:
+def clearly_over(over: float, n: float, share: float, tail: float) -> bool:
     """P(so many or more over the limit | exactly `share` are in truth) ≤ tail; binomial, fractional counts allowed."""
     from scipy.special import betainc
 
     return over > 0 and bool(betainc(over, n - over + 1, share) <= tail)
 
 
-def _clearly_under(over: float, n: float, share: float, tail: float) -> bool:
+def clearly_under(over: float, n: float, share: float, tail: float) -> bool:
     """P(so few or fewer over the limit | exactly `share` are in truth) ≤ tail."""
     from scipy.special import betaincc
 
@@ -258,10 +258,10 @@ def judge(
     design = max(design, 1.0)
 
     def fails(total: float) -> bool:
-        return _clearly_over(share_beyond * total / design, total / design, 1 - q, tail)
+        return clearly_over(share_beyond * total / design, total / design, 1 - q, tail)
 
     def passes(total: float) -> bool:
-        return _clearly_under(share_within * total / design, total / design, 1 - q, tail)
+        return clearly_under(share_within * total / design, total / design, 1 - q, tail)
 
     told += f", {1 - q:.3g} of them allowed"
     if noise:

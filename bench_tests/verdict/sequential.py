@@ -14,12 +14,13 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bench_tests.verdict.confidence import Verdict, design_effect
+from bench_tests.verdict.confidence import Verdict, clearly_over, clearly_under, design_effect
 from bench_tests.verdict.run_noise import RunNoise
 
 __all__ = ["SequentialJudge", "log_evidence_over", "log_evidence_under"]
 
 Floats = NDArray[np.float64]
+LAST_LOOK = 0.3  # of each error: kept for a plain binomial test when the budget is spent
 
 
 def _log_evidence(over: Floats, n: Floats, share: float, upper: bool) -> Floats:
@@ -52,8 +53,9 @@ class SequentialJudge:
 
     Feed only requests of the steady state, in the order of sending and up to the first one that is still in flight:
     in the order of finishing the fast ones come first. `update` answers PASS or FAIL once that is clear and keeps to
-    it; None until then. A budget that ends without a verdict means INSUFFICIENT: judge nothing else on the same
-    requests, or the error rate is spent twice.
+    it; None until then. With `max_requests` a part of the error rate is kept for that last look, where the plain
+    binomial test sees more than the martingale, and a budget that ends without a verdict is INSUFFICIENT: judge nothing
+    else on the same requests, or the error rate is spent twice.
 
     Error rates: each wrong verdict has a chance of at most (1 − level)/2 over all looks together, the same as either
     error of `confidence.judge`, if a request's chance to be over does not depend on those before it. Requests of one
@@ -69,17 +71,19 @@ class SequentialJudge:
         limit: float,
         level: float = 0.95,
         *,
+        max_requests: int | None = None,
         block: int = 1,
         noise: RunNoise | None = None,
         runs: int = 1,
     ) -> None:
         if not 0.0 < q < 1.0:
             raise ValueError(f"q={q}: a share between 0 and 1 was expected (p99 is 0.99)")
-        self.q, self.limit, self.level, self.block = q, limit, level, block
+        self.q, self.limit, self.level, self.max_requests, self.block = q, limit, level, max_requests, block
         margin = noise.margin(runs, level) if noise else 0.0
         self._beyond, self._within = limit * math.exp(margin), limit * math.exp(-margin)
         self._values = np.empty(0)
-        self._threshold = math.log(2 / (1 - level))
+        self._tail = (1 - level) / 2
+        self._threshold = -math.log(self._tail * (1 - LAST_LOOK if max_requests else 1))
         self.verdict: Verdict | None = None
         self.decided_at: int | None = None  # requests that the verdict took
 
@@ -91,12 +95,15 @@ class SequentialJudge:
     def update(self, values: ArrayLike) -> Verdict | None:
         """Take in further requests (shape (m,)), look after each of them, and say PASS, FAIL or None.
 
+        At `max_requests` it is PASS, FAIL or INSUFFICIENT; requests beyond are not looked at.
         Raises ValueError for values that aren't finite: a failed request is no latency.
         """
         new = np.asarray(values, np.float64).ravel()
         if not np.isfinite(new).all():
             raise ValueError("values that are not finite: leave failed requests out, they are counted elsewhere")
         first = self.n
+        if self.max_requests is not None:
+            new = new[: max(0, self.max_requests - first)]
         self._values = np.concatenate([self._values, new])
         if self.verdict or not len(new):
             return self.verdict
@@ -111,7 +118,19 @@ class SequentialJudge:
         if len(clear):
             self.decided_at = first + int(clear[0]) + 1
             self.verdict = "PASS" if passed[clear[0]] else "FAIL"
+        elif self.n == self.max_requests:
+            self._last_look(design)
         return self.verdict
+
+    def _last_look(self, design: float) -> None:
+        n, tail = self.n / design, LAST_LOOK * self._tail
+        self.decided_at = self.n
+        if clearly_under(float((self._values > self._within).sum()) / design, n, 1 - self.q, tail):
+            self.verdict = "PASS"
+        elif clearly_over(float((self._values > self._beyond).sum()) / design, n, 1 - self.q, tail):
+            self.verdict = "FAIL"
+        else:
+            self.verdict, self.decided_at = "INSUFFICIENT", None
 
     def share_bounds(self) -> tuple[float, float]:
         """(low, high) of the share of requests over the limit, valid at every look together at `level`."""

@@ -20,6 +20,7 @@ __all__ = ["LogTable", "Rule", "SweepNoise", "log_table", "sweep_noise", "sweep_
 Floats = NDArray[np.float64]
 SHARED_PRIOR_DF = 8.0  # what "points are noisy independently" is worth beside the means of the rounds
 SHARED_GATE = 0.02  # rounds that differ so much more than their points explain (F test) count alone
+TAIL_DF = 30.0  # the p99 of few requests has longer tails than a normal logarithm: t instead of z, by simulation
 SHARED_FLOOR = 0.5  # without repeats: the part that a whole run shares is assumed to be this much of the assumed noise
 
 Rule = Literal["repeated runs", "single runs", "summary only"]
@@ -123,6 +124,8 @@ def sweep_noise(figures: LogTable) -> SweepNoise:
         share = np.minimum(1.0, shared / expected)
         pooled_df = 1 / (share**2 / max(round_df, 1) + (1 - share) ** 2 / total_df)
         point_df = np.minimum(d0 + df, pooled_df)  # Satterthwaite's
+    if (figures.metric.q or 0) > 0.9:
+        point_df = np.minimum(point_df, TAIL_DF)
     rule: Rule = "repeated runs" if total_df else "summary only" if figures.summary_only[use].any() else "single runs"
     note = _note(figures.metric, rule, math.sqrt(float(np.median(expected[use]))), round_var - independent)
     return SweepNoise(var, expected, point_df, weights, round_var, round_df, independent, rule, note)

@@ -1,0 +1,340 @@
+"""How often the verdicts are wrong, and how small a change they find: the figures of docs/statistics.md, made again.
+
+    python -m benchmarks.verdict_error_rates --quick            # under a minute: a smoke test with wider bounds
+    python -m benchmarks.verdict_error_rates --out DIR          # minutes: Markdown, JSON and pictures into DIR
+    python -m benchmarks.verdict_error_rates --docs docs        # ... and into docs/statistics.md and docs/img
+
+No server: simulated sweeps with known truth go through the code that judges real ones. Exit status 1 when a target is
+missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from benchmarks._error_rate_runs import (
+    DISTRIBUTIONS,
+    Pairs,
+    Sweeps,
+    alarms,
+    coverage,
+    false_fails,
+    fixed_sizes,
+    sequential_border,
+    sequential_sweep,
+)
+from benchmarks._power_picture import draw, oracle_point_power, oracle_sweep_power
+from benchmarks._simulated_sweeps import Effect, Noise
+
+__all__ = ["main"]
+
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+POINT_EFFECTS = (2, 4, 6, 8, 10, 12, 15)
+TPOT_SHIFTS, TTFT_SHIFTS = (0.5, 1, 1.5, 2, 3, 4), (2, 4, 6, 8, 10, 12)
+QUESTIONS = 108.0  # weights of 48 points: TPOT 1, throughput 1, p99 TTFT 1/4
+J = TypeVar("J")
+R = TypeVar("R")
+Curves = dict[str, list[tuple[float, float]]]
+
+
+@dataclass
+class Report:
+    """What was measured; tables go to Markdown, targets decide the exit status."""
+
+    quick: bool
+    seed: int
+    lines: list[str] = field(default_factory=list)
+    figures: dict[str, Any] = field(default_factory=dict)
+    targets: list[tuple[str, float, str, float, bool]] = field(default_factory=list)
+    curves: dict[str, Curves] = field(default_factory=dict)
+
+    def table(self, title: str, head: list[str], rows: Iterable[list[str]]) -> None:
+        """Add a Markdown table."""
+        self.lines += [f"**{title}**", "", f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
+        self.lines += [f"| {' | '.join(row)} |" for row in rows] + [""]
+
+    def target(self, name: str, measured: float, sign: str, bound: float, trials: int) -> None:
+        """Hold a figure against a target; a quick run is too small for that and allows three standard errors more."""
+        slack = 3 * math.sqrt(bound * (1 - bound) / trials) if self.quick else 0.0
+        ok = measured <= bound + slack if sign == "≤" else measured >= bound - slack
+        self.targets.append((name, measured, sign, bound, ok))
+
+
+def percent(count: float, total: float) -> str:
+    """A share with its standard error."""
+    share = count / total
+    return f"{100 * share:.2f} % ± {100 * math.sqrt(max(share * (1 - share), 0) / total):.2f}"
+
+
+class Work:
+    """Runs jobs on at most two processes, each job cut into pieces with seeds of their own."""
+
+    def __init__(self, workers: int, seed: int, scale: float) -> None:
+        self.pool = ProcessPoolExecutor(workers)
+        self.seeds = np.random.SeedSequence(seed)
+        self.scale = scale
+
+    def seed(self) -> int:
+        """A fresh seed."""
+        return int(self.seeds.spawn(1)[0].generate_state(1)[0])
+
+    def map(self, work: Callable[[J], R], jobs: list[J]) -> list[R]:
+        """The results in the order of the jobs."""
+        return list(self.pool.map(work, jobs))
+
+    def pairs(self, jobs: list[Pairs]) -> list[Counter[str]]:
+        """Total the alarms of each job."""
+        return self._total(alarms, "pairs", jobs)
+
+    def sweeps(self, jobs: list[Sweeps]) -> list[Counter[str]]:
+        """Total the verdicts of each job."""
+        return self._total(false_fails, "sweeps", jobs)
+
+    def _total(self, work: Callable[[Any], Counter[str]], field_name: str, jobs: list[Any]) -> list[Counter[str]]:
+        pieces: list[Any] = []
+        owner: list[int] = []
+        for i, job in enumerate(jobs):
+            left = max(20, round(getattr(job, field_name) * self.scale))
+            while left > 0:
+                pieces.append(replace(job, seed=self.seed(), **{field_name: min(left, 50)}))
+                owner.append(i)
+                left -= 50
+        totals: list[Counter[str]] = [Counter() for _ in jobs]
+        for i, got in zip(owner, self.map(work, pieces), strict=True):
+            totals[i].update(got)
+        return totals
+
+
+def _cover(job: tuple[str, float, int, int, int]) -> float:
+    return coverage(*job)
+
+
+def report_coverage(work: Work, report: Report) -> None:
+    """Coverage of the 95 % intervals."""
+    repeats = round(4000 * max(work.scale, 0.1))
+    cells = [(q, n) for q in (0.5, 0.99) for n in (40, 80, 160, 320, 368, 480, 640, 1000, 2000)]
+    jobs = [(kind, q, n, repeats, work.seed()) for q, n in cells for kind in DISTRIBUTIONS]
+    got = dict(zip([job[:3] for job in jobs], work.map(_cover, jobs), strict=True))
+    report.table(
+        f"Coverage of the 95 % interval, {repeats} runs a cell (standard error {100 * math.sqrt(0.0475 / repeats):.2f})",
+        ["quantile", "n", "ends", *DISTRIBUTIONS],
+        [[f"p{100 * q:.0f}", str(n), "two" if q == 0.5 or n >= 368 else "lower only",
+          *(f"{100 * got[kind, q, n]:.1f} %" for kind in DISTRIBUTIONS)] for q, n in cells],
+    )  # fmt: skip
+    report.figures["coverage"] = {f"{kind} p{100 * q:.0f} n={n}": value for (kind, q, n), value in got.items()}
+    report.target("lowest coverage", min(got.values()), "≥", 0.93, repeats)
+    report.target("highest coverage", max(got.values()), "≤", 0.97, repeats)
+
+
+def report_nothing_changed(work: Work, report: Report) -> None:
+    """False regressions."""
+    usual, loud = Noise(), Noise().times(2)
+    main_jobs = [Pairs("noise as stated", 1000, 0), Pairs("noise twice as large", 1000, 0, loud)]
+    jobs = [
+        *main_jobs,
+        Pairs("a whole round shares 0.3 % TPOT, 1.2 % TTFT", 500, 0, replace(usual, shared_tpot=0.003, shared_ttft=0.012)),
+        Pairs("a whole round shares 0.6 % TPOT, 2.4 % TTFT", 500, 0, replace(usual, shared_tpot=0.006, shared_ttft=0.024)),
+        Pairs("a whole round shares 2 % TPOT, 8 % TTFT", 500, 0, replace(usual, shared_tpot=0.02, shared_ttft=0.08)),
+        Pairs("a whole round shares 10 % TPOT, 30 % TTFT", 500, 0, replace(usual, shared_tpot=0.1, shared_ttft=0.3)),
+        Pairs("points differ in noise (each point's sd × lognormal 35 %)", 500, 0, replace(usual, unlike=0.35)),
+        Pairs("requests spread twice as far", 500, 0, replace(usual, request_ttft=0.7, request_tpot=0.1)),
+        Pairs("one run each (weaker rule)", 500, 0, runs=1),
+        Pairs("one run each, noise twice as large (weaker rule)", 500, 0, loud, runs=1),
+        Pairs("one run against summary-only files (weaker rule)", 500, 0, runs=1, older=True),
+    ]
+    got = work.pairs(jobs)
+    report.table(
+        "Nothing changed: pairs of 48-point sweeps with any false regression (3 runs each side if not said)",
+        ["simulated", "pairs", "any", "of a point", "of the sweep"],
+        [[job.label, str(c["pairs"]), *(percent(c[key], c["pairs"]) for key in ("any", "points", "sweep"))]
+         for job, c in zip(jobs, got, strict=True)],
+    )  # fmt: skip
+    report.figures["nothing changed"] = {job.label: dict(c) for job, c in zip(jobs, got, strict=True)}
+    for job, count in zip(main_jobs, got, strict=False):
+        report.target(f"any false regression, {job.label}", count["any"] / count["pairs"], "≤", 0.01, count["pairs"])
+
+
+def report_false_fails(work: Work, report: Report) -> None:
+    """Confident mode at 0.8 times the SLO."""
+    loud = Noise().times(2)
+    jobs = [
+        Sweeps("3 runs", 1000, 0),
+        Sweeps("3 runs, noise twice as large", 1000, 0, loud),
+        Sweeps("1 run, noise assumed", 1000, 0, runs=1),
+        Sweeps("1 run, noise assumed, in truth twice as large", 1000, 0, loud, runs=1),
+        Sweeps("3 runs, at 1.5 times the SLO", 200, 0, ratio=1.5),
+        Sweeps("3 runs, at 0.5 times the SLO", 200, 0, ratio=0.5),
+    ]
+    got = work.sweeps(jobs)
+    rows = []
+    for job, c in zip(jobs, got, strict=True):
+        asked = 96 * c["sweeps"]
+        shares = (f"{100 * c[verdict] / asked:.1f} %" for verdict in ("PASS", "FAIL", "INSUFFICIENT", "point mode FAIL"))
+        rows.append([job.label, str(c["sweeps"]), percent(c["any FAIL"], c["sweeps"]), *shares])
+    report.table(
+        "`confident` mode, 96 objectives a sweep at 0.8 times their SLO if not said",
+        ["simulated", "sweeps", "with any FAIL", "PASS", "FAIL", "INSUFFICIENT", "FAIL in `point` mode"],
+        rows,
+    )
+    report.figures["confident"] = {job.label: dict(c) for job, c in zip(jobs, got, strict=True)}
+    for job, c in zip(jobs[:2], got, strict=False):
+        report.target(f"sweeps at 0.8 × SLO with any FAIL, {job.label}", c["any FAIL"] / c["sweeps"], "≤", 0.01, c["sweeps"])
+
+
+def report_power(work: Work, report: Report) -> None:
+    """What is found."""
+    usual = Noise()
+    one = [Pairs(f"{e}", 600 if e != 10 else 1000, 0, effect=Effect(tpot=1 + e / 100), random_point=True)
+           for e in POINT_EFFECTS]  # fmt: skip
+    tpot = [Pairs(f"{e}", 400, 0, effect=Effect(tpot=1 + e / 100)) for e in TPOT_SHIFTS]
+    ttft = [Pairs(f"{e}", 400 if e != 10 else 1000, 0, effect=Effect(ttft=1 + e / 100)) for e in TTFT_SHIFTS]
+    got = work.pairs(one + tpot + ttft)
+    one_got, tpot_got, ttft_got = got[: len(one)], got[len(one) : len(one) + len(tpot)], got[len(one) + len(tpot) :]
+
+    def line(effects: Iterable[float], counts: list[Counter[str]], key: str) -> list[tuple[float, float]]:
+        return [(e, c[key] / c["pairs"]) for e, c in zip(effects, counts, strict=True)]
+
+    point_alpha, sweep_alpha = 0.01 / QUESTIONS, 0.01 / 3
+    curves: dict[str, Curves] = {
+        "power_point": {
+            "this point named, by TPOT or throughput": line(POINT_EFFECTS, one_got, "named"),
+            "this point named, by its median TPOT": line(POINT_EFFECTS, one_got, "named median_tpot"),
+            "median TPOT, a test that knows the noise": [
+                (e, oracle_point_power(1 + e / 100, point_alpha, usual)) for e in POINT_EFFECTS],
+        },
+        "power_sweep_tpot": {
+            "shift of the sweep's median TPOT": line(TPOT_SHIFTS, tpot_got, "sweep median_tpot"),
+            "a test that knows the noise": [
+                (e, oracle_sweep_power(1 + e / 100, sweep_alpha, "tpot", 0.5, usual)) for e in TPOT_SHIFTS],
+        },
+        "power_sweep_ttft": {
+            "shift of the sweep's p99 TTFT": line(TTFT_SHIFTS, ttft_got, "sweep p99_ttft"),
+            "a test that knows the noise": [
+                (e, oracle_sweep_power(1 + e / 100, sweep_alpha, "ttft", 0.99, usual)) for e in TTFT_SHIFTS],
+        },
+    }  # fmt: skip
+    report.curves = curves
+    titles = {
+        "power_point": "Found: one point of 48 slower in TPOT (that point named)",
+        "power_sweep_tpot": "Found: all points slower in TPOT (the sweep's median TPOT)",
+        "power_sweep_ttft": "Found: all points slower in TTFT (the sweep's p99 TTFT)",
+    }
+    for name, lines in curves.items():
+        report.table(titles[name], ["slowdown", *lines], [
+            [f"+{row[0][0]:g} %", *(f"{100 * value:.1f} %" for _, value in row)] for row in zip(*lines.values(), strict=True)
+        ])  # fmt: skip
+    report.figures["power"] = curves
+    report.figures["power counts"] = {"point": [dict(c) for c in one_got], "tpot": [dict(c) for c in tpot_got],
+                                      "ttft": [dict(c) for c in ttft_got]}  # fmt: skip
+    at_ten, tpot_three, ttft_ten = one_got[POINT_EFFECTS.index(10)], tpot_got[TPOT_SHIFTS.index(3)], ttft_got[-2]
+    wanted = ((" +10 % TPOT at one point, that point named", at_ten, "named"),
+              (" +3 % TPOT at all points, by the sweep's median TPOT", tpot_three, "sweep median_tpot"),
+              (" +10 % TTFT at all points, by the sweep's p99 TTFT", ttft_ten, "sweep p99_ttft"))  # fmt: skip
+    for name, count, key in wanted:
+        report.target(f"found:{name}", count[key] / count["pairs"], "≥", 0.95, count["pairs"])
+
+
+def report_sequential(work: Work, report: Report) -> None:
+    """Requests of sequential against fixed runs."""
+    budget, sweeps = 4000, max(8, round(60 * work.scale))
+    rows = [row for part in work.map(partial(sequential_sweep, 48, budget), [work.seed() for _ in range(sweeps)])
+            for row in part]  # fmt: skip
+    used = float(np.mean([row[1] for row in rows]))
+    decided = float(np.mean([row[2] != "INSUFFICIENT" for row in rows]))
+    by_size = [float(np.mean([row[3][i] != "INSUFFICIENT" for row in rows])) for i in range(len(fixed_sizes(budget)))]
+    fixed = next((n for n, share in zip(fixed_sizes(budget), by_size, strict=True) if share >= decided), budget)
+
+    def wrong(pick: Callable[[Any], str]) -> float:
+        return float(np.mean([pick(r) == ("PASS" if r[0] > 1 else "FAIL") for r in rows]))
+
+    at = fixed_sizes(budget).index(fixed)
+    saved = 1 - used / fixed
+    border = [work.map(_border, [(50, budget, 16, icc, work.seed()) for _ in range(max(4, round(20 * work.scale)))])
+              for icc in (0.0, 0.2)]  # fmt: skip
+    total: list[Counter[str]] = [sum(parts, Counter()) for parts in border]
+    report.table(
+        f"Sequential against fixed runs: {len(rows)} points at 0.5 to 2 times their SLO (log-uniform), p99 TTFT",
+        ["", "requests a point", "decided", "wrong"],
+        [["sequential, at most 4,000", f"{used:.0f}", f"{100 * decided:.1f} %", f"{100 * wrong(lambda r: str(r[2])):.2f} %"],
+         ["fixed, as many decided", f"{fixed}", f"{100 * by_size[at]:.1f} %", f"{100 * wrong(lambda r: str(r[3][at])):.2f} %"],
+         ["fixed, the same budget", f"{budget}", f"{100 * by_size[-1]:.1f} %", f"{100 * wrong(lambda r: str(r[3][-1])):.2f} %"]],
+    )  # fmt: skip
+    report.lines += [f"Saved at equal error and equally many verdicts: **{100 * saved:.0f} %** of the requests.", ""]
+    report.table(
+        "Sequential, p99 exactly at the limit, looking at every request up to 4,000: wrong verdicts (at most 2.5 % each)",
+        ["requests of a wave of 16", "false PASS", "false FAIL", "false PASS, `block=16`", "false FAIL, `block=16`"],
+        [[name, *(percent(c[key], c["repeats"]) for key in ("plain PASS", "plain FAIL", "aware PASS", "aware FAIL"))]
+         for name, c in zip(("independent", "share 20 % of the log variance"), total, strict=True)],
+    )  # fmt: skip
+    report.figures["sequential"] = {"used": used, "decided": decided, "fixed": fixed, "saved": saved,
+                                    "border": [dict(c) for c in total]}  # fmt: skip
+    report.target("requests saved by sequential runs", saved, "≥", 0.30, len(rows))
+    for side in ("PASS", "FAIL"):
+        share = total[0][f"plain {side}"] / total[0]["repeats"]
+        report.target(f"sequential, false {side} at the limit", share, "≤", 0.025, total[0]["repeats"])
+
+
+def _border(job: tuple[int, int, int, float, int]) -> Counter[str]:
+    return sequential_border(*job)
+
+
+def markdown(report: Report, took_s: float) -> str:
+    """All tables, the targets first."""
+    command = f"python -m benchmarks.verdict_error_rates{' --quick' if report.quick else ''} --seed {report.seed}"
+    head = [f"Made by `{command}` on {datetime.now(UTC):%Y-%m-%d}, numpy {np.__version__}, in {took_s:.0f} s.", ""]
+    lines = ["| target | measured | wanted | |", "| --- | --- | --- | --- |"]
+    lines += [f"| {name} | {100 * got:.2f} % | {sign} {100 * bound:g} % | {'met' if ok else '**missed**'} |"
+              for name, got, sign, bound, ok in report.targets]  # fmt: skip
+    return "\n".join([*head, *lines, "", *report.lines]).rstrip() + "\n"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure, print, write; 1 when a target was missed."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="under a minute; bounds wider by three standard errors")
+    parser.add_argument("--seed", type=int, default=20261121)
+    parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
+    parser.add_argument("--out", type=Path, help="write verdict_error_rates.md, .json and pictures into this folder")
+    parser.add_argument("--docs", type=Path, help="renew the figures in DIR/statistics.md and DIR/img")
+    options = parser.parse_args(argv)
+    began = time.monotonic()
+    report = Report(options.quick, options.seed)
+    work = Work(options.workers, options.seed, 0.04 if options.quick else 1.0)
+    with work.pool:
+        for part in (report_coverage, report_nothing_changed, report_false_fails, report_power, report_sequential):
+            part(work, report)
+            print(f"{part.__name__.removeprefix('report_')}: {time.monotonic() - began:.0f} s", file=sys.stderr)
+    text = markdown(report, time.monotonic() - began)
+    print(text)
+    for folder in filter(None, (options.out, options.docs / "img" if options.docs else None)):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, curves in report.curves.items():
+            draw(folder / f"{name}.png", name.replace("_", " ").replace("power ", "power: "), curves)
+    if options.out:
+        (options.out / "verdict_error_rates.md").write_text(text, encoding="utf-8")
+        (options.out / "verdict_error_rates.json").write_text(
+            json.dumps({"seed": options.seed, "numpy": np.__version__, "figures": report.figures,
+                        "targets": report.targets}, indent=1), encoding="utf-8")  # fmt: skip
+    if options.docs:
+        page = options.docs / "statistics.md"
+        before, rest = page.read_text(encoding="utf-8").split(BEGIN)
+        page.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+    return 0 if all(target[-1] for target in report.targets) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
