@@ -20,7 +20,7 @@
 #SBATCH --output=slurm-bench-%j.log
 set -euo pipefail
 
-submitted=$(scontrol -o show job "${SLURM_JOB_ID:-0}" 2>/dev/null | sed -n 's/.* Command=\([^ ]*\).*/\1/p') || true
+submitted=$(scontrol -o show job "${SLURM_JOB_ID:-0}" 2>/dev/null | sed -n 's/.* Command=\([^ ]*\).*/\1/p;q') || true
 for root in "${BENCH_ROOT:-}" "${SLURM_SUBMIT_DIR:-}" "${SLURM_SUBMIT_DIR:-.}/.." "$(dirname "${submitted:-$0}")/.."; do
   [ ! -e "$root/bench_tests/server/serve.py" ] || break
 done

@@ -29,6 +29,7 @@ from bench_tests.server.slurm_request import (
     profile_argument,
     sbatch_options,
 )
+from bench_tests.server.slurm_start import wait_until_serving
 from bench_tests.server.slurm_words import cause_in_log, pending_words
 from bench_tests.sweep.profile import Profile, load_profile
 
@@ -36,8 +37,6 @@ __all__ = ["SlurmServer", "main"]
 
 _POLL_S = 1.0
 _AWAY_FACTOR = 5  # a slurmctld that does not answer is asked less often: each question costs seconds
-_SAY_EVERY_S = 60.0
-_UNREACHABLE_S = 60.0  # server_info.txt is there and its /health still does not answer from here
 _CANCEL_TIMEOUT_S = 90.0  # Slurm's KillWait is 30 s by default
 
 
@@ -59,6 +58,7 @@ class SlurmServer:
         self._incarnation = (0, "")  # restarts and start time when we attached
         self._log_from = 0  # what the log had when we attached, bytes
         self._stopped = False
+        self._watched = True
 
     @classmethod
     def submit(cls, profile: Profile, info_path: Path, log_dir: Path, say: Say, keep: bool = False) -> SlurmServer:
@@ -78,7 +78,7 @@ class SlurmServer:
             server._log = log_dir / f"serve-{profile.name}-{job_id}.log"
             say(f"submitted job {job_id} ({' '.join(options)}), log {server._log}")
             atexit.register(server.stop)
-            server._wait(say)
+            wait_until_serving(server, profile, say)
         except BaseException:
             server._ours = True  # `keep` keeps a server, not a failed start
             server.stop()
@@ -90,19 +90,22 @@ class SlurmServer:
         """Use the job that server_info.txt names; `stop` leaves it. Raises ServerError when it does not run."""
         server = cls(profile, info.job_id or "", info_path.absolute(), ours=False)
         try:
-            job = server._look(10.0)
-        except SlurmAway as why:
-            raise ServerError(f"job {info.job_id} of {info_path}: Slurm does not answer ({why})") from why
-        if job.state != "RUNNING":
+            job = server.look(10.0) if server.job_id.isdigit() else Job(server.job_id, "UNKNOWN")
+        except SlurmAway:
+            job = Job(server.job_id, "UNKNOWN")
+        if job.state not in ("RUNNING", "UNKNOWN"):
             mend = (
                 "wait for it" if job.waiting else f"the file is stale: remove it, or submit {SERVE_SCRIPT.name} again"
             )
             raise ServerError(f"{info_path} names job {info.job_id}, which {job.words()}; {mend}")
-        if not server._take(info, job):
+        if not server.take(info, job):
+            mend = "the file is stale: remove it" if job.state == "UNKNOWN" else "is it reachable from this host?"
             raise ServerError(
-                f"{info_path} names job {info.job_id}, which {job.words()}, but {info.url} does not answer from here"
+                f"{info_path}: {info.url} does not answer, and its job {info.job_id} {job.words()}; {mend}"
             )
-        say(f"attached to job {info.job_id} on {job.nodes} at {info.url}")
+        # a job of another cluster, or of none, serves as well; its end is then seen by its silence alone
+        server._watched = job.state == "RUNNING"
+        say(f"attached to job {info.job_id} on {job.nodes or info.hostname} at {info.url}")
         return server
 
     @classmethod
@@ -139,8 +142,10 @@ class SlurmServer:
         """
         if self._stopped:
             return f"job {self.job_id} was stopped by this session"
+        if not self._watched:
+            return None
         try:
-            job = self._look(3.0, max_age_s=_POLL_S)
+            job = self.look(3.0, max_age_s=_POLL_S)
         except SlurmAway:
             return None
         same = (job.restarts, job.start) == self._incarnation
@@ -153,11 +158,13 @@ class SlurmServer:
 
     def wait_for_return(self, say: Say) -> bool:
         """Wait until a requeued or suspended job serves again (slurm.return_timeout at most); `endpoint` may change."""
+        if not self._watched:
+            return False
         end = time.monotonic() + self._profile.slurm.return_timeout
         told = ""
         while time.monotonic() < end and not self._stopped:
             try:
-                job = self._look(10.0)
+                job = self.look(10.0)
             except SlurmAway:
                 time.sleep(_POLL_S)
                 continue
@@ -168,16 +175,16 @@ class SlurmServer:
             if job.words() != told:
                 told = job.words()
                 say(f"waiting for job {self.job_id} to serve again: it {told}")
-            info = self._published() if job.state == "RUNNING" else None
+            info = self.published() if job.state == "RUNNING" else None
             same = (job.restarts, job.start) == self._incarnation  # it was suspended, not requeued
-            if info and (same or info.started != (self.info and self.info.started)) and self._take(info, job):
+            if info and (same or info.started != (self.info and self.info.started)) and self.take(info, job):
                 say(f"job {self.job_id} serves again at {info.url}")
                 return True
             time.sleep(_POLL_S)
         return False
 
     def facts(self) -> dict[str, Any]:
-        """Job id, node list, GPU count (over all nodes), partition, restarts, Slurm's version."""
+        """Job id, node list, GPUs of the job (over all nodes), partition, restarts, Slurm's version."""
         job = self._job or Job(self.job_id, "UNKNOWN")
         expected = gpus_per_node(self._profile) * self._profile.server.nodes
         return {
@@ -185,7 +192,7 @@ class SlurmServer:
             "job_id": self.job_id,
             "nodes": job.nodes,
             "num_nodes": job.num_nodes,
-            "gpus": expected if job.gpus is None else job.gpus,
+            "job_gpus": expected if job.gpus is None else job.gpus,
             "partition": job.partition,
             "restarts": job.restarts,
             "slurm_version": slurm_control.version(),
@@ -212,48 +219,8 @@ class SlurmServer:
             print(f"job {self.job_id} could not be seen to end; see `squeue -j {self.job_id}`", file=sys.stderr)
         remove_if_ours(self._info_path, self.job_id)  # its own script has done so, unless its node went down
 
-    def _wait(self, say: Say) -> None:
-        """Until the job serves. Raises ServerError for each way in which it never will."""
-        began, running_since, published_since = time.monotonic(), None, None
-        told, told_at, hopeless = "", 0.0, 0
-        while True:
-            now = time.monotonic()
-            try:
-                job = self._look(10.0)
-                words = job.words()
-            except SlurmAway as why:
-                job, words = None, f"is out of sight: Slurm does not answer ({why})"
-            if job is not None and (job.ended or job.state == "COMPLETING"):
-                raise ServerError(f"job {self.job_id} {words} before it served{self._last_lines(job)}")
-            if job is not None and job.waiting:
-                running_since = published_since = None
-                hopeless = hopeless + 1 if pending_words(job.reason)[1] else 0
-                if hopeless > 1:  # seen twice, for Slurm changes its mind at the start
-                    raise ServerError(f"job {self.job_id} {words}; waiting will not help, so it is cancelled")
-                if now - began > self._profile.slurm.pending_timeout:
-                    raise ServerError(f"job {self.job_id} {words}, for {now - began:.0f} s (slurm.pending_timeout)")
-            elif job is not None and job.state == "RUNNING":
-                running_since = running_since or now
-                info = self._published()
-                published_since = (published_since or now) if info else None
-                if info and self._take(info, job):
-                    say(f"job {self.job_id} serves on {job.nodes} at {info.url}")
-                    return
-                if published_since and now - published_since > _UNREACHABLE_S and info:
-                    raise ServerError(f"job {self.job_id} serves at {info.url}, which does not answer from this host")
-                if now - running_since > self._profile.server.startup_timeout:
-                    raise ServerError(
-                        f"job {self.job_id} {words}, and did not serve within {now - running_since:.0f} s "
-                        f"(server.startup_timeout){self._last_lines(job)}"
-                    )
-                words += ", not ready yet"
-            if words != told or now - told_at > _SAY_EVERY_S:
-                last = self._last_line() if words == told and running_since else ""
-                told, told_at = words, now
-                say(f"job {self.job_id} {words}{last}")
-            time.sleep(_POLL_S / 2 if running_since else _POLL_S)
-
-    def _look(self, timeout_s: float, max_age_s: float = 0.0) -> Job:
+    def look(self, timeout_s: float, max_age_s: float = 0.0) -> Job:
+        """The job as Slurm sees it, at most so old. Raises SlurmAway."""
         age_s = time.monotonic() - self._asked_at
         if self._away and age_s < max_age_s * _AWAY_FACTOR:
             raise SlurmAway("asked a moment ago")
@@ -267,7 +234,8 @@ class SlurmServer:
             self._asked_at = time.monotonic()
         return self._job
 
-    def _published(self) -> ServerInfo | None:
+    def published(self) -> ServerInfo | None:
+        """server_info.txt, if it is there and names this job."""
         if not self._info_path.exists():
             return None
         try:
@@ -278,7 +246,8 @@ class SlurmServer:
             return None  # removed between the two looks
         return info if info.job_id == self.job_id else None
 
-    def _take(self, info: ServerInfo, job: Job) -> bool:
+    def take(self, info: ServerInfo, job: Job) -> bool:
+        """Use this server from now on, if it answers and opens to its key. Raises ServerError if it refuses the key."""
         endpoint = Endpoint(info.url, info.api_key)
         health = answers(endpoint, "/health")
         models = answers(endpoint, "/v1/models") if health and health[0] == 200 else None
@@ -297,11 +266,13 @@ class SlurmServer:
         log = self._log or (Path(job.log) if job.log else None)
         return cause_in_log(log_tail(log, 1000, since=self._log_from)) if log else None
 
-    def _last_lines(self, job: Job) -> str:
+    def last_lines(self, job: Job) -> str:
+        """The log's end, as the rest of an error's message."""
         log = self._log or (Path(job.log) if job.log else None)
         return f"; last lines of {log}:\n{log_tail(log)}" if log else ""
 
-    def _last_line(self) -> str:
+    def last_line(self) -> str:
+        """The log's last line, as the rest of a line of news."""
         return f"; its log says: {log_tail(self._log, 1)}" if self._log else ""
 
 

@@ -73,7 +73,7 @@ def test_submit_attach_stop_leaves_nothing(
         assert stat.S_IMODE(submit.info.stat().st_mode) == 0o600
         assert server.endpoint == Endpoint(info.url, info.api_key)
         facts = server.facts()
-        assert (facts["job_id"], facts["gpus"], facts["partition"]) == (server.job_id, 4, "main")
+        assert (facts["job_id"], facts["job_gpus"], facts["partition"]) == (server.job_id, 4, "main")
         assert facts["nodes"] == info.hostname
         assert facts["slurm_version"]
 
@@ -122,7 +122,7 @@ def test_kept_ones_stay_and_two_of_a_node_have_two_ports(
         beside = other(make_profile(server="gpus_per_node = 0", slurm=pinned))
         assert kept.endpoint.base_url != beside.endpoint.base_url
         assert kept.endpoint.api_key != beside.endpoint.api_key
-        assert beside.facts()["gpus"] == 0
+        assert beside.facts()["job_gpus"] == 0
         beside.stop()
         kept.stop()
         assert slurm.jobs() == {kept.job_id}
@@ -138,7 +138,7 @@ def test_the_simulated_server_through_the_same_script(slurm: Cluster, submit: Su
     try:
         assert status(server.endpoint) == 200
         assert status(Endpoint(server.endpoint.base_url)) == 401
-        assert server.facts()["gpus"] == 0
+        assert server.facts()["job_gpus"] == 0
     finally:
         server.stop()
 
