@@ -7,9 +7,17 @@ import math
 import numpy as np
 import pytest
 
+from bench_tests.load.records import Records
 from bench_tests.verdict.pooling import holm, moderate, prior_df, trend
 from bench_tests.verdict.regression import SweepComparison, compare_sweeps
-from bench_tests.verdict.samples import METRICS, PointRuns, RunSample, log_figure
+from bench_tests.verdict.samples import (
+    METRICS,
+    PointRuns,
+    RunSample,
+    log_figure,
+    sample_of_records,
+    sample_of_summary,
+)
 from benchmarks._simulated_sweeps import KIMI_K2, Effect, Noise, sweep
 
 SMALL = KIMI_K2[:12]
@@ -162,6 +170,35 @@ def test_summary_only_files_are_compared_by_a_weaker_rule() -> None:
     assert {c.point for c in got.regressions} == {SMALL[0].key}
     assert all(c.rule == "summary only" for c in got.changes)
     assert not compare_sweeps(older(sweep(rng, Noise(), 1, SMALL)), base).regressions
+
+
+def test_records_become_a_sample() -> None:
+    # four requests, two after two, each: first event after 0.2 s, four more events 0.1 s apart, two tokens an event
+    send = np.array([0.0, 0.0, 0.6, 0.6])
+    events = (send[:, None] + 0.2 + 0.1 * np.arange(5)).ravel()
+    empty = Records.empty()
+    columns = {name: np.zeros(4, getattr(empty, name).dtype) for name in vars(empty)}
+    columns |= {"measured": np.ones(4, bool), "send_s": send, "first_s": send + 0.2, "last_s": send + 0.6}
+    columns |= {"output_tokens": np.full(4, 10), "events": np.full(4, 5), "event_s": events}
+    got = sample_of_records(Records(**columns), block=2)
+    assert got.ttft_s == pytest.approx(np.full(4, 0.2))
+    assert got.tpot_s == pytest.approx(np.full(4, 0.4 / 9))
+    assert got.output_throughput == pytest.approx(40 / 1.2)
+    assert got.slices_tok_per_s is not None
+    assert len(got.slices_tok_per_s) == 8
+    failed = Records(**(columns | {"kind": np.full(4, 2, np.int8)}))
+    nothing = sample_of_records(failed)
+    assert all(math.isnan(log_figure(nothing, METRICS[name])[0]) for name in METRICS)
+
+
+def test_summary_keys_become_a_sample() -> None:
+    old = {"p99_ttft": 1.6, "median_ttft": 0.8, "median_tpot": None, "output_throughput": 0.0, "num_prompts": 40}
+    got = sample_of_summary(old)
+    assert got.summary == {"p99_ttft": 1.6, "median_ttft": 0.8}
+    assert got.n == 40
+    # 13.94 · (ln 2 / 2.326)² / 40
+    assert log_figure(got, METRICS["p99_ttft"]) == pytest.approx((math.log(1.6), 13.94 * 0.0888 / 40), rel=1e-2)
+    assert math.isnan(log_figure(got, METRICS["median_tpot"])[0])
 
 
 def test_points_of_one_side_are_listed_not_judged() -> None:

@@ -6,13 +6,15 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench_tests.load.records import Records
 from bench_tests.verdict.confidence import design_effect
 
-__all__ = ["METRICS", "Metric", "PointRuns", "RunSample", "log_figure"]
+__all__ = ["METRICS", "Metric", "PointRuns", "RunSample", "log_figure", "sample_of_records", "sample_of_summary"]
 
 Floats = NDArray[np.float64]
 
@@ -68,6 +70,36 @@ class PointRuns:
 
     key: Hashable
     runs: Sequence[RunSample]
+
+
+def sample_of_records(records: Records, block: int = 1, slices: int = 10) -> RunSample:
+    """The completed requests of a run, in the order of sending, as a comparison reads them.
+
+    `block`: the concurrency of a closed loop, 1 otherwise. Formula: output throughput = output tokens / (last arrival −
+    first send); its batch means: events in equal slices of that time, in tokens, without the first and the last slice,
+    where the run fills and drains.
+    """
+    done = records.completed
+    if not done.any():
+        return RunSample(np.empty(0), np.empty(0), block=block)
+    start, end = float(records.send_s[done].min()), float(records.last_s[done].max())
+    tokens, events = float(records.output_tokens[done].sum()), float(records.events[done].sum())
+    rate = tokens / (end - start) if end > start and tokens > 0 else None
+    batches = None
+    if rate and events:
+        counts = np.histogram(records.event_s[np.repeat(done, records.events)], slices, (start, end))[0]
+        batches = (counts * (tokens / events) / ((end - start) / slices))[1:-1]
+    return RunSample(records.ttft_s()[done], records.tpot_s()[done], rate, batches, block)
+
+
+def sample_of_summary(result: Mapping[str, Any]) -> RunSample:
+    """What a result file without records gives: its summary keys (seconds, tok/s) and the number of completed requests.
+
+    Keys that are missing, null or not positive are left out; `num_prompts` stands in for a missing `completed`.
+    """
+    summary = {name: float(result[name]) for name in METRICS
+               if isinstance(result.get(name), (int, float)) and result[name] > 0}  # fmt: skip
+    return RunSample(summary=summary, n=int(result.get("completed") or result.get("num_prompts") or 0))
 
 
 @lru_cache(maxsize=512)
