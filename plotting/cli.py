@@ -14,7 +14,7 @@ from bench_tests.errors import UsageError
 from plotting.model import LeftOut, Objective, PointResult, Results
 from plotting.read import read_folder
 
-__all__ = ["main", "parse_slo", "parse_tiers"]
+__all__ = ["compare_parser", "draw_parser", "main", "parse_slo", "parse_tiers"]
 
 _SUFFIXES = (".png", ".svg", ".pdf")
 _MOST_NAMED = 20  # files left out that are named one by one
@@ -30,9 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if given[:1] == ["compare"]:
-            _compare(_compare_parser().parse_args(given[1:]))
+            _compare(compare_parser().parse_args(given[1:]))
         else:
-            _draw(_parser().parse_args(given))
+            _draw(draw_parser().parse_args(given))
     except UsageError as why:
         print(f"python -m plotting: {why}", file=sys.stderr)
         return 4
@@ -42,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> _Parser:
+def draw_parser() -> argparse.ArgumentParser:
+    """The options of `python -m plotting`."""
     parser = _Parser(
         prog="python -m plotting",
         description="Draw the pictures of a folder of benchmark results.",
@@ -78,7 +79,8 @@ def _parser() -> _Parser:
     return parser
 
 
-def _compare_parser() -> _Parser:
+def compare_parser() -> argparse.ArgumentParser:
+    """The options of `python -m plotting compare`."""
     parser = _Parser(prog="python -m plotting compare", description="Compare runs point by point with the first one.")
     parser.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="result folders; the first is the base")
     parser.add_argument(

@@ -18,6 +18,7 @@ from plotting.latency import draw_latency, latency_data
 from plotting.lines import draw_lines, lines_data
 from plotting.model import LeftOut, PointResult, Results
 from plotting.pareto import draw_pareto, pareto_data
+from plotting.raw_records import load_records
 from plotting.read import read_folder
 from plotting.timeline import draw_timeline, timeline_data
 
@@ -137,10 +138,8 @@ def _from_records(group: Group, only: Sequence[str], keep: Callable[[str, Figure
 
 
 def _draw_point(group: Group, point: PointResult, keep: Callable[[str, Figure], None], source: str) -> None:
-    from bench_tests.load.records import Records
-
     assert point.records is not None
-    records = Records.load(point.records)
+    records = load_records(point.records)
     name = point.point_id + (f"-run{point.run}" if point.run > 1 else "")
     name = re.sub(r"[^a-z0-9-]", "", name)
     alone = group.caption_of(point)

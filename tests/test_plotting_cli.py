@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from plotting.cli import main, parse_slo, parse_tiers
+from plotting.cli import compare_parser, draw_parser, main, parse_slo, parse_tiers
 from tests.plotting_examples import PUBLISHED, write_sweep
 
 
@@ -156,3 +156,15 @@ def test_parsers() -> None:
         ("p99_ttft", 2.0),
         ("median_tpot", 0.05),
     ]
+
+
+def test_every_option_is_in_the_documentation() -> None:
+    documented = (Path(__file__).parents[1] / "docs" / "pictures.md").read_text()
+    options = {o for parser in (draw_parser(), compare_parser()) for a in parser._actions for o in a.option_strings}
+    assert len(options) > 12
+    assert [o for o in options - {"-h", "--help"} if f"`{o}" not in documented] == []
+
+
+def test_importing_it_does_not_import_matplotlib() -> None:
+    code = "import sys, plotting, plotting.cli; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=False).returncode == 0

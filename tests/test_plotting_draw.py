@@ -57,8 +57,8 @@ def check_layout(figure: Figure) -> list[str]:
     """
     with style.house():
         canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-        renderer = canvas.get_renderer()
+        canvas.draw()  # type: ignore[no-untyped-call]
+        renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
         width, height = canvas.get_width_height()
         hidden: set[int] = set()
         for labels, unseen in ticks_of(figure):
@@ -78,7 +78,9 @@ def check_layout(figure: Figure) -> list[str]:
 
 
 def overlap(one: Bbox, other: Bbox) -> bool:
-    return min(one.x1, other.x1) - max(one.x0, other.x0) > 0.5 and min(one.y1, other.y1) - max(one.y0, other.y0) > 0.5
+    wide = min(one.x1, other.x1) - max(one.x0, other.x0)
+    high = min(one.y1, other.y1) - max(one.y0, other.y0)
+    return bool(wide > 0.5 and high > 0.5)
 
 
 GROUP_PICTURES: dict[str, Callable[[Group], Figure]] = {

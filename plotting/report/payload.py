@@ -11,6 +11,7 @@ from plotting.compare import compare_data
 from plotting.distribution import distribution_data
 from plotting.group import split
 from plotting.model import PointResult, Results
+from plotting.raw_records import load_records
 from plotting.report.advice import advice
 from plotting.report.charts import compare_chart, group_charts
 from plotting.timeline import timeline_data
@@ -161,8 +162,6 @@ def _add_raw(table: list[dict[str, Any]], points: Sequence[PointResult], notes: 
 
 def _add_curves(table: list[dict[str, Any]], points: Sequence[PointResult], notes: list[str], room: int) -> int:
     """Distribution and timeline of each point that has records, thinned to a screen's steps; returns their bytes."""
-    from bench_tests.load.records import Records
-
     left, dropped = room, 0
     for row, point in zip(table, points, strict=True):
         if point.records is None:
@@ -171,7 +170,7 @@ def _add_curves(table: list[dict[str, Any]], points: Sequence[PointResult], note
             dropped += 1
             continue
         try:
-            records = Records.load(point.records)
+            records = load_records(point.records)
         except UsageError as why:
             notes.append(str(why))
             continue
