@@ -15,7 +15,7 @@ from typing import Any
 from bench_tests.errors import NotMeasured, ServerGone, UsageError
 from bench_tests.load.plan import LoadPlan
 from bench_tests.load.records import KINDS, Records
-from bench_tests.load.run import LoadRun, Progress, run_load
+from bench_tests.load.run import INTERRUPTED, LoadRun, Progress, run_load
 from bench_tests.results import SCHEMA_VERSION, read_result, result_name, same_measurement, write_bytes, write_result
 from bench_tests.server.attach import ServedModel, context_needed, find_vocab
 from bench_tests.server.endpoint import Served
@@ -192,7 +192,7 @@ class Sweep:
         objectives = self.profile.slo.objectives(point)
         verdict = decide(load.records, objectives, self.profile.slo.mode, checks)
         measurement = self._keep(point, run, started, plan, load, verdict, checks, counted.since(before))
-        if load.stopped == "interrupted":
+        if load.stopped == INTERRUPTED:
             raise KeyboardInterrupt
         kinds = set(load.records.kind.tolist())
         if load.stopped or kinds & {KINDS.index("connect"), KINDS.index("cut_off"), KINDS.index("error_event")}:

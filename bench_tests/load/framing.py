@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CHUNKED", "WHOLE", "BadFraming", "Framing"]
+__all__ = ["CHUNKED", "HEAD", "WHOLE", "BadFraming", "Framing"]
 
 MAX_HEAD = 1 << 16
 HEAD, CHUNKED, LENGTH, UNTIL_CLOSE, WHOLE = range(5)

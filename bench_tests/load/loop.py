@@ -20,7 +20,7 @@ from typing import Any
 
 from bench_tests.load.clock import ClockWatch, run_delay_s
 from bench_tests.load.connection import ANCILLARY, Channel, Dialer
-from bench_tests.load.framing import CHUNKED, BadFraming, Framing
+from bench_tests.load.framing import CHUNKED, HEAD, BadFraming, Framing
 from bench_tests.load.plan import LoadPlan
 from bench_tests.load.prompts import Request, RequestFile
 from bench_tests.load.tally import Raw, Tally
@@ -37,6 +37,7 @@ CHORES_NS = NS // 10
 LAST_CHUNK = b"\r\n0\r\n\r\n"
 FEW_READY = 16  # sockets found ready at a look: so few mean that the loop keeps up and has time to parse an answer
 SENDS_A_ROUND = 8  # requests started between two looks at the sockets: a storm of starts must not hold up the reads
+DIALERS = 32  # threads that open connections
 GIVE_UP_AFTER = 50  # refused connections in a row, per stream's worth, before the rest is not tried
 
 
@@ -47,6 +48,7 @@ class PhaseStats:
     duration_s: float = 0.0
     cpu_s: float = 0.0
     core_wait_s: float = 0.0  # ready to run, but without a core
+    looks: int = 0  # at the sockets
     worst_pause_s: float = 0.0  # longest time between two looks at the sockets
     clock_step_s: float = 0.0
     reads: int = 0
@@ -98,7 +100,7 @@ class Loop:
         self.opened: deque[tuple[Stream, Future[Channel]]] = deque()
         self.wake_r, self.wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.epoll.register(self.wake_r, select.EPOLLIN)
-        self.threads = ThreadPoolExecutor(max_workers=min(32, max(1, plan.streams)), thread_name_prefix="dial")
+        self.threads = self._dialers()
         self.idle: deque[Stream] = deque()
         self.todo: deque[tuple[Request, int]] = deque()
         self.pending: deque[Raw] = deque()
@@ -117,9 +119,13 @@ class Loop:
         for stream in self.streams:
             if stream.channel is None and not stream.opening:
                 self._open(stream)
+        opened = self.opening
         while self.opening:
             self.epoll.poll(0.1)
             self._take_opened()
+            if self.refused >= min(opened, DIALERS):  # a whole round in vain: do not wait for the rest's timeouts too
+                self.threads.shutdown(wait=False, cancel_futures=True)
+                self.threads = self._dialers()
 
     def close(self) -> None:
         self.threads.shutdown(wait=False, cancel_futures=True)
@@ -129,6 +135,9 @@ class Loop:
         os.close(self.wake_r)
         os.close(self.wake_w)
         self.wake_w = -1  # a dial that ends later must not write to whatever has this number then
+
+    def _dialers(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(max_workers=min(DIALERS, max(1, self.plan.streams)), thread_name_prefix="dial")
 
     def _open(self, stream: Stream) -> None:
         self.opening += 1
@@ -152,7 +161,7 @@ class Loop:
             stream, done = self.opened.popleft()
             self.opening -= 1
             stream.opening = False
-            failure = done.exception()
+            failure = TimeoutError() if done.cancelled() else done.exception()
             if failure is None:
                 channel = done.result()
                 stream.channel, stream.fd, stream.used = channel, channel.sock.fileno(), False
@@ -192,15 +201,15 @@ class Loop:
         if channel is None:  # pragma: no cover  # callers hold an open stream
             raise AssertionError("send on a closed stream")
         data = os.pread(self.files.fileno, request.size, request.offset)
-        if channel.tls is not None:
-            data = channel.encrypt(data)
         stream.request = request
         stream.due_ns = due_ns
         stream.fast = False
         stream.buf, stream.framing = bytearray(), Framing()
         stream.ends, stream.stamps, stream.reads, stream.polls = array("q"), array("q"), array("q"), array("q")
-        stream.send_ns = stream.last_ns = time.time_ns()
         try:
+            if channel.tls is not None:
+                data = channel.encrypt(data)
+            stream.send_ns = stream.last_ns = time.time_ns()
             sent = channel.sock.send(data)
         except BlockingIOError:
             sent = 0
@@ -325,11 +334,12 @@ class Loop:
         self._start_due()
         before = time_ns()
         next_chores = before + CHORES_NS
-        worst = reads = 0
+        worst = reads = looks = 0
         deadline = before + int(self.plan.point_timeout_s * NS)
         while (self.active or self.todo) and not self.stop_reason:
             ready = poll(0 if self.pending or self._due_soon(before) else TICK_S, size)
             now = time_ns()
+            looks += 1
             if now - before > worst:
                 worst = now - before
             for fd, event in ready:
@@ -357,7 +367,10 @@ class Loop:
                     try:
                         data = stream.channel.decrypt(data)  # type: ignore[union-attr]
                     except ssl.SSLError as broken:
-                        self._finish(stream, ("malformed", f"TLS: {broken.reason}"))
+                        if stream.request is None:
+                            self._lost(stream, broken)
+                        else:
+                            self._finish(stream, ("malformed", f"TLS: {broken.reason}"))
                         continue
                     if not data:
                         continue
@@ -388,7 +401,7 @@ class Loop:
                 if said or now > deadline:
                     self.stop_reason = said or f"the point took longer than {self.plan.point_timeout_s:g} s"
         self.stats.worst_pause_s = worst / NS
-        self.stats.reads = reads
+        self.stats.reads, self.stats.looks = reads, looks
 
     def _due_soon(self, now: int) -> bool:
         return bool(self.todo and self.idle and self.todo[0][1] - now < 2 * TICK_NS)
@@ -418,15 +431,13 @@ class Loop:
         for stream in self.streams:
             if stream.request is None or stream.channel is None:
                 continue
-            silent = (now - stream.last_ns) / NS
-            words = ""
-            if not stream.fast and silent > plan.first_token_timeout_s:
-                words = f"no first token within {plan.first_token_timeout_s:g} s (timeouts.first_token)"
-            elif stream.fast and len(stream.ends) > 1 and silent > plan.between_tokens_timeout_s:
+            framing, words = stream.framing, ""
+            if framing.mode == HEAD or len(stream.buf) == framing.body_start:  # nothing of the body yet
+                if (now - stream.send_ns) / NS > plan.first_token_timeout_s:
+                    words = f"no first token within {plan.first_token_timeout_s:g} s (timeouts.first_token)"
+            elif (now - stream.last_ns) / NS > plan.between_tokens_timeout_s:
                 words = f"silent for {plan.between_tokens_timeout_s:g} s in the stream (timeouts.between_tokens)"
-            elif silent > plan.first_token_timeout_s:
-                words = f"no first token within {plan.first_token_timeout_s:g} s (timeouts.first_token)"
-            elif (now - stream.send_ns) / NS > plan.request_timeout_s:
+            if not words and (now - stream.send_ns) / NS > plan.request_timeout_s:
                 words = f"longer than {plan.request_timeout_s:g} s (timeouts.request)"
             if words:
                 self._finish(stream, ("stalled", words))

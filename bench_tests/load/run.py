@@ -18,7 +18,9 @@ from bench_tests.errors import NotMeasured, UsageError
 from bench_tests.load.plan import LoadPlan
 from bench_tests.load.records import Records
 
-__all__ = ["LoadRun", "Progress", "run_load"]
+__all__ = ["INTERRUPTED", "LoadRun", "Progress", "run_load"]
+
+INTERRUPTED = "interrupted"
 
 START_DELAY_NS = 50_000_000  # from "go" to the start that all processes of this host share
 STOP_GRACE_S = 20.0
@@ -71,10 +73,18 @@ def run_load(
     """Run `plan` in `plan.workers` processes that start together.
 
     `launcher` gives each worker's command prefix (srun on another host); without it all run here. `watch` is asked
-    twice a second and stops the run for the reason it returns. KeyboardInterrupt stops it too, and is raised again
-    when the processes have ended. Raises NotMeasured and UsageError.
+    twice a second and stops the run for the reason it returns. KeyboardInterrupt stops it too: what was measured so
+    far comes back with `stopped` = INTERRUPTED; a second one, while it stops, is raised. Raises NotMeasured and
+    UsageError.
     """
-    team = _Team(plan, launcher, cores, show)
+    try:
+        team = _Team(plan, launcher, cores, show)
+    except OSError as why:  # from None: a traceback through Popen would show the environment, keys included
+        what = f"{why.strerror}{f' ({why.filename})' if why.filename else ''}"
+        raise NotMeasured(
+            f"load processes could not be started: {what}; see ulimit -n, ulimit -u and $TMPDIR"
+        ) from None
+    stopped = ""
     try:
         team.until("prepared", watch)
         team.go()
@@ -82,14 +92,14 @@ def run_load(
         team.go()
         team.until("done", watch)
     except KeyboardInterrupt:
-        team.stop("interrupted")
-        raise
+        team.stop(INTERRUPTED)  # a second Ctrl-C in here ends it at once
+        stopped = INTERRUPTED
     finally:
         team.close()
     parts = [w.records for w in team.workers if w.records is not None]
     stats = [w.facts.get("stats", {}) for w in team.workers]
     prepare_s = max((w.facts.get("prepare_s", 0.0) for w in team.workers), default=0.0)
-    stopped = next((s["stopped"] for s in stats if s.get("stopped")), "")
+    stopped = stopped or next((s["stopped"] for s in stats if s.get("stopped")), "")
     return LoadRun(Records.merge(parts), stats, stopped, prepare_s, len(team.workers))
 
 
@@ -137,7 +147,7 @@ class _Team:
             raise AssertionError
         os.set_blocking(process.stdout.fileno(), False)
         self.selector.register(process.stdout, selectors.EVENT_READ, worker)
-        self._tell(worker, plan.to_json())
+        self._tell(worker, plan.to_json())  # the key is in it: kept in no variable that a traceback could show
 
     def _tell(self, worker: _Worker, line: str) -> None:
         try:
@@ -158,11 +168,11 @@ class _Team:
         for worker in self.workers:
             self._tell(worker, f"stop {reason}")
         deadline = time.monotonic() + STOP_GRACE_S
-        try:
-            while any(w.state not in ("done", "dead") for w in self.workers) and time.monotonic() < deadline:
+        while any(w.state not in ("done", "dead") for w in self.workers) and time.monotonic() < deadline:
+            try:
                 self._read(0.2)
-        except (NotMeasured, UsageError):
-            pass  # it is being stopped: what else goes wrong now adds nothing
+            except (NotMeasured, UsageError):
+                pass  # it is being stopped: what else goes wrong now adds nothing
 
     def until(self, state: str, watch: Callable[[], str | None] | None) -> None:
         """Wait until all have come to `state`."""

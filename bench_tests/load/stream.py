@@ -21,6 +21,7 @@ __all__ = ["Answer", "parse_answer", "split_events"]
 _BLANK_LINE = re.compile(rb"(?:\r\n|\r|\n)(?:\r\n|\r|\n)")
 _LINE = re.compile(rb"\r\n|\r|\n")
 MAX_ERROR = 300  # characters of a server's message that are kept
+MAX_TOKENS = 1 << 48  # a count beyond is no count
 
 
 @dataclass
@@ -91,7 +92,7 @@ def parse_answer(raw: bytearray, framing: Framing) -> Answer:
         answer.fail("malformed", f"content-encoding {encoding.decode('latin-1')} although identity was asked")
         return answer
     content_type = framing.headers.get(b"content-type", b"")
-    if not content_type.startswith(b"text/event-stream"):
+    if not content_type.lower().startswith(b"text/event-stream"):
         kind = content_type.decode("latin-1") or "nothing"
         answer.fail("malformed", f"content-type {kind}, not text/event-stream: {error_text(body)}")
         return answer
@@ -102,9 +103,12 @@ def parse_answer(raw: bytearray, framing: Framing) -> Answer:
     return answer
 
 
-# the inside of a JSON string; NUL stands between the strings that are checked together
-_STRINGS = re.compile(rb'(?:[^"\\\x01-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*')
-_TEXT = re.compile(rb'^data: \{[^\n]*?"text":"((?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*)"')
+# the inside of a JSON string, lone surrogates left out as the decoder does; NUL stands between strings checked together
+_ESCAPE = (
+    rb'\\(?:["\\/bfnrt]|u(?![dD][89a-fA-F])[0-9a-fA-F]{4}|u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})'
+)
+_STRINGS = re.compile(rb'(?:[^"\\\x01-\x1f]|' + _ESCAPE + rb")*")
+_TEXT = re.compile(rb'^data: \{[^\n]*?"text":"((?:[^"\\\x00-\x1f]|' + _ESCAPE + rb')*)"')
 
 
 class _Reader:
@@ -216,13 +220,16 @@ def _tokens(answer: Answer, usage: Any, with_text: int, texts: list[str]) -> Non
         answer.text = "".join(texts)
         return
     try:
-        answer.input_tokens = int(usage["prompt_tokens"])
-        answer.output_tokens = int(usage["completion_tokens"])
         details = usage.get("prompt_tokens_details") or {}
-        answer.cached_tokens = int(details.get("cached_tokens") or 0) if details else -1
-    except (KeyError, TypeError, ValueError, AttributeError):
+        counts = [int(usage["prompt_tokens"]), int(usage["completion_tokens"])]
+        counts.append(int(details.get("cached_tokens") or 0) if details else 0)
+        if not all(0 <= count < MAX_TOKENS for count in counts):
+            raise ValueError
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         answer.fail("malformed", f"usage without token counts: {str(usage)[:80]}")
         return
+    answer.input_tokens, answer.output_tokens = counts[:2]
+    answer.cached_tokens = counts[2] if details else -1
     if with_text > answer.output_tokens:
         answer.fail(
             "malformed", f"usage says {answer.output_tokens} output tokens, but {with_text} events carried text"

@@ -74,6 +74,7 @@ class Control:
             if not data:
                 return "the suite is gone"
             self._in += data
+        while b"\n" in self._in:  # a stop may have come together with the go before it
             line, _, self._in = self._in.partition(b"\n")
             if line.startswith(b"stop"):
                 self.stop = line.decode()[5:] or "stopped"
@@ -96,7 +97,7 @@ def _run(plan: LoadPlan, control: Control) -> None:
     start = time.monotonic()
     nice = _raise_priority()
     files = RequestFile(plan)
-    tally = Tally(plan.ignore_eos, plan.worker)
+    tally = Tally(plan.ignore_eos, plan.worker, plan.api_key)
     loop = Loop(plan, files, tally)
     prepared = time.monotonic()
     loop.open_all()
