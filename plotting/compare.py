@@ -137,7 +137,7 @@ def _spread(cell: Cell, metric: str) -> tuple[float, float] | None:
     """A 95 % interval: between the runs where the point was repeated, else the file's own within its one run."""
     if len(cell.measured) == 1:
         own = cell.measured[0].intervals.get(metric)
-        return own if own and own[0] > 0 else None
+        return own
     logs = [
         math.log(v)
         for run in cell.measured
@@ -159,9 +159,14 @@ def ratio_interval(
     if of_old is None or of_new is None:
         return None
     centre = math.log(new / old)
-    down = math.hypot(math.log(new / min(of_new[0], new)), math.log(max(of_old[1], old) / old))
-    up = math.hypot(math.log(max(of_new[1], new) / new), math.log(old / min(of_old[0], old)))
+    down = math.hypot(_log(new, of_new[0]), _log(of_old[1], old))
+    up = math.hypot(_log(of_new[1], new), _log(old, of_old[0]))
     return math.exp(centre - down), math.exp(centre + up)
+
+
+def _log(high: float, low: float) -> float:
+    """log(high / low), at least 0; infinite where an end is open."""
+    return math.inf if high == math.inf or low <= 0 else max(0.0, math.log(high / low))
 
 
 def draw_compare(data: CompareData, *, source: str = "") -> Figure:
@@ -223,7 +228,8 @@ def _draw_panel(axes: Axes, data: CompareData, rows: Sequence[tuple[int, int, in
         y = at[r.isl, r.osl, r.conc] + (run - (len(data.runs) - 1) / 2) * 0.7 / max(1, len(data.runs))
         colour, filled = _STATE[r.state]
         if r.interval:
-            axes.plot(r.interval, [y, y], color=colour, linewidth=1.4, zorder=2)
+            low, high = max(r.interval[0], 1e-6), min(r.interval[1], 1e6)  # an open end leaves the picture
+            axes.plot([low, high], [y, y], color=colour, linewidth=1.4, zorder=2)
         axes.plot(
             [r.ratio],
             [y],
@@ -234,7 +240,7 @@ def _draw_panel(axes: Axes, data: CompareData, rows: Sequence[tuple[int, int, in
             markerfacecolor=colour if filled else "white",
         )
     axes.set_xscale("log")
-    ends = [v for r in data.ratios if r.metric == metric for v in (r.ratio, *(r.interval or ()))]
+    ends = [v for r in data.ratios if r.metric == metric for v in (r.ratio, *(r.interval or ())) if 0 < v < math.inf]
     low, high = min([*ends, 0.9]) / 1.06, max([*ends, 1.1]) * 1.06
     axes.set_xlim(low, high)
     from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator

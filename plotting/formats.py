@@ -185,8 +185,12 @@ def _intervals(raw: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
     got = {}
     for name, pair in _map(raw.get("ci95")).items():
         low, high = (_number(pair[0]), _number(pair[1])) if isinstance(pair, list) and len(pair) == 2 else (None, None)
-        if low is not None and high is not None and 0 <= low <= high:
-            got[str(name)] = (low, high)
+        if low is None and high is None:
+            continue
+        # too few requests leave an end open: [0.18, null] says "0.18 or more"
+        low, high = low or 0.0, math.inf if high is None else high
+        if 0 <= low <= high:
+            got[str(name)[:40]] = (low, high)
     return got
 
 

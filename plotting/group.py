@@ -111,7 +111,8 @@ class Group:
         kind = "SIMULATED server · " if point.simulated else ""
         engine = f"{point.engine} {point.engine_version}".strip()
         n = "n not stated" if point.n is None else f"n = {point.n} requests"
-        return f"{kind}{point.model} · {engine} · {self.hardware} · {dates([point])} · run {point.run}, {n}"
+        bad = "" if point.measured else " · verdict ERROR: no valid measurement"
+        return f"{kind}{point.model} · {engine} · {self.hardware} · {dates([point])} · run {point.run}, {n}{bad}"
 
     @property
     def sample(self) -> str:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["LatencyData", "LatencyLine", "LatencyPanel", "draw_latency", "latency_data"]
+__all__ = ["LatencyData", "LatencyLine", "LatencyPanel", "draw_latency", "latency_data", "latency_unit"]
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,8 @@ def draw_latency(data: LatencyData, *, source: str = "") -> Figure:
         for axes, panel in zip(grid[0], data.panels, strict=True):
             _draw_panel(axes, data, panel)
         bars = f"Bars: {data.interval_kind}." if data.interval_kind else "No intervals in these files."
+        if any(v == math.inf for panel in data.panels for line in panel.lines for v in line.high):
+            bars += " An arrow: too few requests to say how high the interval reaches."
         marks = "Under the axis: the point's verdict." if any(v != "measured" for v in data.verdicts) else ""
         style.caption(
             figure,
@@ -102,15 +104,15 @@ def draw_latency(data: LatencyData, *, source: str = "") -> Figure:
 
 
 def _draw_panel(axes: Axes, data: LatencyData, panel: LatencyPanel) -> None:
-    scale, unit = (1.0, "s") if panel.metric == "ttft" else (1000.0, "ms")
+    scale, unit = latency_unit(panel)
     x = range(len(data.concs))  # evenly spaced: the grid of concurrencies is a list of choices, not a measure
     for line, colour, marker in zip(panel.lines, (style.BLUE, style.RED), ("o", "s"), strict=True):
         y = [math.nan if v is None else v * scale for v in line.y]
         axes.plot(x, y, color=colour, marker=marker, label=f"{line.name} {panel.metric.upper()} ({unit})")
-        for at, (low, high) in enumerate(zip(line.low, line.high, strict=True)):
-            if low is not None and high is not None:
-                axes.plot([at, at], [low * scale, high * scale], color=colour, linewidth=1.6, marker="_", markersize=11)
-    top = max((v * scale for line in panel.lines for v in (*line.y, *line.high) if v is not None), default=1.0)
+    top = max(
+        (v * scale for line in panel.lines for v in (*line.y, *line.high) if v is not None and v < math.inf),
+        default=1.0,
+    )
     limits_top = [v * scale for _, values in panel.limits for v in values if v is not None]
     # a far-away SLO must not flatten the curve: then it lies above the picture, and the legend says where
     top = max([top, *(v for v in limits_top if v < 3 * top)])
@@ -126,6 +128,22 @@ def _draw_panel(axes: Axes, data: LatencyData, panel: LatencyPanel) -> None:
             )
             label = "_"
     axes.set_ylim(0, top * 1.1)
+    for line, colour in zip(panel.lines, (style.BLUE, style.RED), strict=True):
+        for at, (low, high) in enumerate(zip(line.low, line.high, strict=True)):
+            if low is None or high is None:
+                continue
+            ends = [low * scale, min(high * scale, top * 1.1)]
+            axes.plot([at, at], ends, color=colour, linewidth=1.6)
+            axes.plot([at], ends[:1], "_", color=colour, markersize=11)
+            # an open end leaves through the top of the picture as an arrow
+            axes.plot(
+                [at],
+                ends[1:],
+                "_" if high < math.inf else "^",
+                color=colour,
+                markersize=11 if high < math.inf else 7,
+                clip_on=False,
+            )
     labels = [
         f"{conc}\n{_MARK.get(verdict, '')}".rstrip() for conc, verdict in zip(data.concs, data.verdicts, strict=True)
     ]
@@ -139,6 +157,12 @@ def _draw_panel(axes: Axes, data: LatencyData, panel: LatencyPanel) -> None:
     axes.set_xlabel("concurrency (requests)")
     axes.set_ylabel(f"{panel.metric.upper()} ({unit})")
     style.legend(axes, panel.metric.upper(), loc="upper left", bbox_to_anchor=(1.0, 1.02))
+
+
+def latency_unit(panel: LatencyPanel) -> tuple[float, str]:
+    """The factor and the name of the panel's unit: seconds, or milliseconds for TPOT and for a TTFT below one second."""
+    values = [v for line in panel.lines for v in line.y if v is not None]
+    return (1.0, "s") if panel.metric == "ttft" and max(values, default=1.0) >= 1 else (1000.0, "ms")
 
 
 def _stretches(limits: tuple[float | None, ...]) -> list[tuple[int, int, float]]:

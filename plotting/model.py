@@ -34,7 +34,7 @@ class PointResult:
     """One point of a sweep as its result file tells it. Latencies in seconds, throughputs in tokens per second.
 
     `metrics` holds what was measured and finite: `p99_ttft`, `median_tpot`, `input_throughput` ...; a figure that is
-    absent was not measured. `verdict` is PASSED, FAILED, ERROR or None (the file says none). `gpus` is None when the
+    absent was not measured. `intervals` are 95 % ones; an upper end that the sample leaves open is infinite. `verdict` is PASSED, FAILED, ERROR or None (the file says none). `gpus` is None when the
     file does not say; a picture then shows the throughput of the whole server.
     """
 

@@ -51,7 +51,11 @@ def draw_pareto(data: ParetoData, *, source: str = "") -> Figure:
         draw_series(figure, axes, data.series, "ISL (tokens)")
         _name_concurrencies(axes, data)
         right = max((x for line in data.series for x in line.x), default=1.0)
-        axes.set_xlim(0, right * 1.1)
+        left = min((x for line in data.series for x in line.x), default=0.0)
+        # from zero, unless that squeezes every point into one corner
+        axes.set_xlim(
+            0 if left < 0.6 * right else left - 0.15 * (right - left or right), right + 0.1 * (right - left or right)
+        )
         axes.set_ylim(bottom=0)
         axes.margins(y=0.1)
         axes.set_xlabel("interactivity = 1 / median TPOT (tok/s/user)")

@@ -48,6 +48,8 @@ def read_file(path: Path, folder: Path) -> tuple[list[PointResult], list[str]]:
     listed = isinstance(whole, list)
     found: list[PointResult] = []
     reasons: list[str] = []
+    if isinstance(whole, dict) and {"tests", "exitcode", "collectors"} <= whole.keys():
+        return [], []  # pytest's index of the session: it belongs here and is no point
     for number, item in enumerate(whole if listed else [whole]):
         place = f"item {number}: " if listed else ""
         if not isinstance(item, dict):

@@ -128,6 +128,8 @@ def draw_timeline(data: TimelineData, *, source: str = "") -> Figure:
         )
         tokens.set_ylabel("output tokens/s")
         tokens.set_xlabel("time since the first measured request (s)")
+        for axes in (running, arrivals):
+            axes.yaxis.get_major_locator().set_params(integer=True)
         for axes in grid[:, 0]:
             axes.set_ylim(bottom=0)
             axes.margins(x=0)

@@ -195,6 +195,15 @@ def test_a_regression_needs_both_the_threshold_and_the_interval() -> None:
     assert state(at(1.0, 0.01), at(0.8, 0.01)) == "better"
 
 
+def test_an_interval_with_an_open_end_settles_only_the_other_side() -> None:
+    old = point(256, 8, p99_ttft=1.0, ci95={"p99_ttft": [0.9, None], "p99_tpot": [None, None]})
+    assert old.intervals == {"p99_ttft": (0.9, math.inf)}
+    assert ratio_interval(1.0, (0.9, math.inf), 2.0, (1.8, math.inf)) == (0.0, math.inf)
+    low, high = ratio_interval(1.0, (0.9, 1.1), 2.0, (1.8, math.inf)) or (0.0, 0.0)
+    assert low == pytest.approx(2 / math.exp(math.hypot(math.log(2 / 1.8), math.log(1.1))))
+    assert high == math.inf
+
+
 def test_less_throughput_is_worse() -> None:
     old = [point(256, 8, run=r, output_throughput=v) for r, v in ((1, 100.0), (2, 101.0), (3, 99.0))]
     new = [point(256, 8, run=r, output_throughput=v) for r, v in ((1, 80.0), (2, 81.0), (3, 79.0))]

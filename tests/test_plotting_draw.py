@@ -184,3 +184,15 @@ def test_broken_records_cost_their_own_pictures_only(tmp_path: Path) -> None:
     drawn = draw_all(folder, tmp_path / "pictures")
     assert len(drawn.files) == 5
     assert any("not a records file" in note for note in drawn.notes)
+
+
+def test_an_open_interval_is_an_arrow_that_the_caption_explains() -> None:
+    from plotting.formats import to_point
+    from tests.plotting_examples import example_result
+
+    points = [to_point(example_result(conc=c, ci95={"p99_ttft": [0.1, None]}), Path("x.json")) for c in (1, 2)]
+    (group,) = split(points)
+    words = " ".join(check_layout(draw_latency(latency_data(group, 256))))
+    assert "An arrow" in words
+    other = Results(Path("b"), tuple(points))
+    check_layout(draw_compare(compare_data(Results(Path("a"), tuple(points)), [other])))

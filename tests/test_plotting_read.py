@@ -134,6 +134,13 @@ def test_a_good_result_beside_a_bad_one_in_a_list_is_kept(tmp_path: Path) -> Non
     assert [left.reason.split(":")[0] for left in results.left_out] == ["item 1", "item 2"]
 
 
+def test_the_sessions_index_is_no_result_and_nothing_to_complain_about(tmp_path: Path) -> None:
+    put(tmp_path, "good.json", example_result())
+    put(tmp_path, "report.json", {"created": 1.0, "exitcode": 0, "collectors": [], "tests": [], "summary": {}})
+    results = read_folder(tmp_path)
+    assert (len(results.points), results.left_out) == (1, ())
+
+
 def test_bytes_that_are_no_text_and_pipes_do_not_stop_the_reader(tmp_path: Path) -> None:
     (tmp_path / "bytes.json").write_bytes(b'{"a": "\xc3\x28"}')
     os.mkfifo(tmp_path / "pipe.json")

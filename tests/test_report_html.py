@@ -153,3 +153,10 @@ def test_the_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytes
     assert target.read_text() == "before"
     assert [path.name for path in tmp_path.iterdir()] == ["r.html"]
     assert stat.S_ISREG(target.stat().st_mode)
+
+
+def test_an_open_interval_is_told_as_such(tmp_path: Path) -> None:
+    points = tuple(to_point(example_result(conc=c, ci95={"p99_ttft": [0.1, None]}), Path("r.json")) for c in (1, 2))
+    data = data_of(render_report([Results(tmp_path / "a", points), Results(tmp_path / "b", points)]))
+    assert data["points"][0]["intervals"] == {"p99_ttft": [0.1, None]}
+    assert "inf" not in json.dumps(data["compare"]["panels"][0]["traces"][0]["xbars"])

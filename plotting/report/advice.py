@@ -21,7 +21,15 @@ _BY_CHECK = (
     ("blur", "Events were read merged, so their times are uncertain: give the client more cores."),
     ("cache", "Prompts were answered from the prefix cache: change --seed or restart the server, then measure again."),
     ("token", "Token counts differ from what was asked: check the tokenizer, the range ratio and max_model_len."),
+    ("pause", "The client stood still: look for other load, swapping or a suspended machine; then measure again."),
+    ("cpu", "The client's processor was full: give it more cores or more load processes."),
+    ("core_wait", "Other processes took the client's core: run it on a quieter host or give it cores of its own."),
+    ("clock", "The clock of the client jumped: check time synchronisation, then measure again."),
+    ("same_server", "The server was restarted or replaced during the run: see why, then measure again."),
+    ("failed_requests", "Too many requests failed: read the server's log, lower the concurrency, then measure again."),
+    ("concurrency", "The run was too short at full concurrency: use more prompts (--num-prompts)."),
     ("steady", "The run never reached full concurrency for long enough: use more prompts (--num-prompts)."),
+    ("requests_for", "Too few requests for this percentile: use more prompts (--num-prompts)."),
     ("sample", "Too few requests for this percentile: use more prompts (--num-prompts)."),
 )
 _OTHER = "Read the message and the server's log, mend the cause, then measure again (--resume skips the rest)."

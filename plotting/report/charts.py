@@ -7,6 +7,7 @@ page can suit it to its theme.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from plotting.compare import COMPARED, CompareData
 from plotting.frontier import frontier_data
 from plotting.group import Cell, Group
 from plotting.heatmap import heatmap_data
-from plotting.latency import latency_data
+from plotting.latency import latency_data, latency_unit
 from plotting.lines import LinesPanel, lines_data
 from plotting.pareto import pareto_data
 
@@ -144,11 +145,11 @@ def _latency(group: Group, isl: int, cells: Mapping[tuple[int, int], Cell], inde
     names = [f"{conc}" for conc in data.concs]
     panels = []
     for panel in data.panels:
-        scale, unit = (1.0, "s") if panel.metric == "ttft" else (1000.0, "ms")
+        scale, unit = latency_unit(panel)
         title = f"{panel.metric.upper()} ({unit})"
         traces = []
         for line, role in zip(panel.lines, ("blue", "red"), strict=True):
-            bars = [[None if v is None else v * scale for v in side] for side in (line.low, line.high)]
+            bars = [[None if v is None or v == math.inf else v * scale for v in side] for side in (line.low, line.high)]
             y = [None if v is None else v * scale for v in line.y]
             traces.append(
                 _trace(
@@ -227,7 +228,7 @@ def compare_chart(data: CompareData) -> Chart:
                     )
                     for r in of
                 ]
-                bars = [[r.interval[i] if r.interval else None for r in of] for i in (0, 1)]
+                bars = [[_end(r.interval, i) for r in of] for i in (0, 1)]
                 traces.append(
                     _trace(
                         f"{run}: {state.replace('?', ', not tested')}",
@@ -247,6 +248,10 @@ def compare_chart(data: CompareData) -> Chart:
         "panels": panels,
         "note": f"Marked beyond {data.threshold:.0%} where the 95 % interval excludes 1. Hollow: not tested.",
     }
+
+
+def _end(interval: tuple[float, float] | None, which: int) -> float | None:
+    return interval[which] if interval and 0 < interval[which] < math.inf else None
 
 
 def _panel(title: str, x: str, y: str, traces: list[dict[str, Any]], ticks: Sequence[int] = ()) -> dict[str, Any]:

@@ -123,7 +123,7 @@ function pointBody(p) {
   if (checks.length) out.push(el("h3", {}, "Validity"), el("table", {}, el("thead", {}, el("tr", {}, ["check", "figure", "limit", "unit", "passed", "in words"].map(h => el("th", { class: "text", scope: "col" }, h)))),
     el("tbody", {}, checks.map(c => el("tr", {}, [c.name, c.figure, c.limit, c.unit, c.ok === true ? "yes" : c.ok === false ? "NO" : "", c.text].map(v => el("td", { class: "text" }, v === null || v === undefined ? "" : typeof v === "object" ? JSON.stringify(v) : v)))))));
   const metrics = Object.entries(p.metrics);
-  if (metrics.length) out.push(el("h3", {}, "Figures"), facts(metrics.map(([k, v]) => [k, (/_(ttft|tpot|itl|e2el)$/.test(k) ? time(v) : `${number(v)} per second`) + (p.intervals[k] ? ` (95 % interval ${time(p.intervals[k][0])} to ${time(p.intervals[k][1])})` : "")])));
+  if (metrics.length) out.push(el("h3", {}, "Figures"), facts(metrics.map(([k, v]) => [k, (/_(ttft|tpot|itl|e2el)$/.test(k) ? time(v) : `${number(v)} per second`) + (p.intervals[k] ? ` (95 % interval ${time(p.intervals[k][0])} ${p.intervals[k][1] === null ? "and up" : `to ${time(p.intervals[k][1])}`})` : "")])));
   if (p.curves) out.push(curves(p.curves));
   for (const [name, part] of Object.entries(p.raw)) out.push(el("h3", {}, name), el("pre", { tabindex: 0 }, JSON.stringify(part, null, 1)));
   return out;

@@ -136,7 +136,7 @@ def _row(run: int, point: PointResult) -> dict[str, Any]:
 
 def _short(value: float | None) -> float | None:
     """Five significant digits: more than any measurement here has."""
-    return None if value is None else float(f"{value:.5g}")
+    return None if value is None or value == float("inf") else float(f"{value:.5g}")
 
 
 _SHOWN = ("server", "client", "settings", "validity", "calibration", "errors", "steady_state", "goodput")
