@@ -112,7 +112,7 @@ class Sweeps:
 @lru_cache(maxsize=4)
 def _p99(quantity: str, spread: float) -> float:
     draw = requests_ttft if quantity == "ttft" else requests_tpot
-    return float(np.quantile(draw(np.random.default_rng(0), 8_000_000, spread), 0.99))
+    return float(np.quantile(draw(np.random.default_rng(0), 2_000_000, spread), 0.99))
 
 
 def _values(run: RunSample, quantity: str) -> Floats:
