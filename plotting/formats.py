@@ -184,12 +184,12 @@ def _old_engine(raw: Mapping[str, Any]) -> str:
 def _intervals(raw: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
     got = {}
     for name, pair in _map(raw.get("ci95")).items():
-        low, high = (_number(pair[0]), _number(pair[1])) if isinstance(pair, list) and len(pair) == 2 else (None, None)
-        if low is None and high is None:
+        if not isinstance(pair, list) or len(pair) != 2 or pair == [None, None]:
             continue
         # too few requests leave an end open: [0.18, null] says "0.18 or more"
-        low, high = low or 0.0, math.inf if high is None else high
-        if 0 <= low <= high:
+        low = 0.0 if pair[0] is None else _number(pair[0])
+        high = math.inf if pair[1] is None else _number(pair[1])
+        if low is not None and high is not None and 0 <= low <= high:
             got[str(name)[:40]] = (low, high)
     return got
 
