@@ -160,3 +160,12 @@ def test_an_open_interval_is_told_as_such(tmp_path: Path) -> None:
     data = data_of(render_report([Results(tmp_path / "a", points), Results(tmp_path / "b", points)]))
     assert data["points"][0]["intervals"] == {"p99_ttft": [0.1, None]}
     assert "inf" not in json.dumps(data["compare"]["panels"][0]["traces"][0]["xbars"])
+
+
+def test_keys_in_a_result_are_masked(tmp_path: Path) -> None:
+    point = to_point(
+        example_result(server={"api_key": "sk-1234", "headers": [{"Authorization": "Bearer x"}]}), Path("r")
+    )
+    page = render_report([Results(tmp_path, (point,))])
+    assert "sk-1234" not in page
+    assert "Bearer x" not in page

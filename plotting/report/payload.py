@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -153,11 +154,22 @@ def _add_raw(table: list[dict[str, Any]], points: Sequence[PointResult], notes: 
             **(parts["settings"] if isinstance(parts.get("settings"), dict) else {}),
             **{k: v for k, v in point.raw.items() if k not in seen and v is not None and not k.endswith("_ms")},
         }
+        parts = _without_secrets(parts)
         left -= _bytes(parts)
         row["raw"] = parts if left > 0 else {}
         dropped += left <= 0
     if dropped:
         notes.append(f"Raw settings of {dropped} results are not in this report, which would grow beyond 6 MB.")
+
+
+_SECRET = re.compile(r"(?i)^(api[-_]?key|authorization|password|secret)$")
+
+
+def _without_secrets(value: Any) -> Any:
+    """A report is passed on: keys are masked even where a foreign result file holds one."""
+    if isinstance(value, dict):
+        return {k: "***" if _SECRET.match(str(k)) and v else _without_secrets(v) for k, v in value.items()}
+    return [_without_secrets(v) for v in value] if isinstance(value, list) else value
 
 
 def _add_curves(table: list[dict[str, Any]], points: Sequence[PointResult], notes: list[str], room: int) -> int:
