@@ -22,6 +22,7 @@ from bench_tests.load.plan import LoadPlan
 __all__ = ["IdPool", "Request", "RequestFile", "count_tokens", "lengths", "prompt_ids"]
 
 Ids = NDArray[np.int64]
+FILLERS = (" a", " the", "\n.", ",")
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def prompt_ids(plan: LoadPlan, pool_size: int, serial: int, isl: int) -> Ids:
     """Positions in the pool of prompt number `serial`: the shared prefix, then `isl` tokens; shape (prefix_len + isl,).
 
     The first token behind the prefix is a permutation of the serial, so that no two prompts of a sweep share more than
-    the prefix, as long as it has no more prompts than the pool has ids (beyond that: one token more each time).
+    the prefix, as long as it has no more prompts than the pool has ids; beyond that they share one token more.
     """
     prefix = _rng(plan.seed, 2**62).integers(0, pool_size, plan.prefix_len)
     own = _rng(plan.seed, 2**61 + serial).integers(0, pool_size, isl)
@@ -86,7 +87,7 @@ def prompt_ids(plan: LoadPlan, pool_size: int, serial: int, isl: int) -> Ids:
         own[place] = (number * factor + plan.seed) % pool_size
         number //= pool_size
         place += 1
-        if not number:
+        if not number and place > 1:  # two tokens for every prompt: so the many share one and not by chance two
             break
     return np.concatenate([prefix, own])
 
@@ -183,16 +184,26 @@ def _exact_text(tokenizer: Any, ids: Iterable[int]) -> str:
         raise UsageError(
             f"prompt_format text: ISL {len(want)} leaves no room beside {own} special tokens; use a longer one"
         )
-    body = want[:count]
-    for _ in range(50):
-        text = str(tokenizer.decode(body, skip_special_tokens=True, clean_up_tokenization_spaces=False))
-        back = tokenizer(text, add_special_tokens=False).input_ids
+
+    def decoded(body: list[int]) -> str:
+        return str(tokenizer.decode(body, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    def encoded(text: str) -> list[int]:
+        return list(tokenizer(text, add_special_tokens=False).input_ids)
+
+    text = decoded(want[:count])
+    for spare in range(50):
+        # decoding and encoding again merges and splits tokens: cut what is too long, a little more each time and never
+        # inside a character, and fill what is then too short with words that are one token nearly everywhere
+        back = encoded(text)
+        if len(back) > count:
+            text = decoded(back[: max(1, count - spare)]).rstrip("\ufffd")
+            back = encoded(text)
+        if len(back) < count:
+            text += FILLERS[spare % len(FILLERS)] * (count - len(back))
+            back = encoded(text)
         if len(back) == count:
             return text
-        # decoding and encoding again merges or splits tokens: cut what is too long, fill what is too short
-        body = back[:count] if len(back) > count else back + want[len(back) : count] or want[-(count - len(back)) :]
-        if len(body) < count:
-            body = body + want[: count - len(body)]
     raise NotMeasured(f"prompt_format text: no text of exactly {len(want)} tokens was found in 50 tries; use ids")
 
 
