@@ -211,7 +211,7 @@ class Validity:
     max_pause: float = key(parse_duration_s, 0.25, "longest time in which a load process did not look at its sockets")
     max_client_cpu: float = key(_number(0, 1), 0.9, "CPU share of a load process; above it the loop is near its limit")
     max_core_wait: float = key(
-        _number(0, 1), 0.3, "share of the run in which a load process stood ready but had no core to run on"
+        parse_duration_s, 0.001, "mean time for which a load process stood ready without a core before each look"
     )
     min_concurrency_share: float = key(
         _number(0, 1), 0.95, "mean requests in flight in the steady state over those asked"

@@ -228,14 +228,14 @@ def _client(records: Records, facts: RunFacts, limits: Validity) -> list[Check]:
         cpu,
         f"a load process used {cpu:.0%} of its core: the load is at its limit; use more --load-processes",
     )
-    wait = max(float(c.get("core_wait_s", 0)) / max(float(c.get("duration_s", 1)), 1e-9) for c in clients)
+    wait = max(float(c.get("core_wait_s", 0)) / max(float(c.get("looks", 1)), 1.0) for c in clients)
     worst(
         "client_core_wait",
         limits.max_core_wait,
-        "share",
+        "s",
         wait,
-        f"a load process stood without a core for {wait:.0%} of the run: other processes hold it back; give it a core "
-        "of its own",
+        f"a load process waited {format_s(wait)} for a core before each look at its sockets: other processes hold it "
+        "back; give it a core of its own",
     )
     step = max(float(c.get("clock_step_s", 0)) for c in clients)
     worst(
