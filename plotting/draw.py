@@ -43,13 +43,15 @@ class Drawn:
     notes: tuple[str, ...] = ()
 
 
-def draw_all(results_dir: Path, output_dir: Path, *, report: Path | None = None) -> Drawn:
+def draw_all(results_dir: Path, output_dir: Path, *, report: Path | None = None, details: bool = True) -> Drawn:
     """Every picture that the results in `results_dir` allow, as PNG in `output_dir`, and the report when asked for.
+
+    Without `details` the two pictures of each single point (distribution and timeline) are left out.
 
     Raises UsageError (one line) when the folder is missing or holds no result.
     """
     results = with_points(read_folder(results_dir))
-    drawn = draw_results(results, output_dir)
+    drawn = draw_results(results, output_dir, details=details)
     if report is None:
         return drawn
     from plotting.report import write_report
@@ -93,6 +95,7 @@ def draw_results(
     source: str = "",
     suffix: str = ".png",
     only: Sequence[str] = (),
+    details: bool = True,
 ) -> Drawn:
     """Pictures 1 to 6 and 8 for each group of `results`. `only`: point ids whose records are drawn (none: all)."""
     files: list[Path] = []
@@ -117,7 +120,8 @@ def draw_results(
             keep(f"latency-isl{isl}", draw_latency(latency_data(group, isl), source=source))
         if len(isls) > _MOST_ISLS:
             notes.append(f"{group.title}: latency pictures for the first {_MOST_ISLS} of {len(isls)} ISLs only")
-        notes += _from_records(group, only, keep, source)
+        if details:
+            notes += _from_records(group, only, keep, source)
     return Drawn(tuple(files), results.left_out, tuple(notes))
 
 
