@@ -34,6 +34,7 @@ READ = 1 << 16
 MAX_PENDING_BYTES = 16 << 20  # unparsed answers beyond this are parsed even when the loop is busy
 MAX_ANSWER_BYTES = 64 << 20  # an endless stream ends here
 CHORES_NS = NS // 10
+IDLE_NS = NS // 50  # a connection that waited this long for its first request may have been given up by the server
 LAST_CHUNK = b"\r\n0\r\n\r\n"
 FEW_READY = 16  # sockets found ready at a look: so few mean that the loop keeps up and has time to parse an answer
 SENDS_A_ROUND = 8  # requests started between two looks at the sockets: a storm of starts must not hold up the reads
@@ -70,6 +71,7 @@ class Stream:
     fd: int = -1
     opening: bool = False
     used: bool = False  # the connection has carried a request before
+    opened_ns: int = 0
     retried: bool = False
     request: Request | None = None
     due_ns: int = 0
@@ -165,6 +167,7 @@ class Loop:
             if failure is None:
                 channel = done.result()
                 stream.channel, stream.fd, stream.used = channel, channel.sock.fileno(), False
+                stream.opened_ns = time.time_ns()
                 stream.recv, stream.tls = channel.sock.recvmsg, channel.tls is not None
                 stream.connect_s = channel.opened_s
                 self.stats.stamped &= channel.stamped
@@ -243,7 +246,8 @@ class Loop:
             self.stats.reopened += 1
             self._open(stream)
             return
-        if not stream.buf and was_used and not stream.retried:
+        was_idle = was_used or stream.send_ns - stream.opened_ns > IDLE_NS
+        if not stream.buf and was_idle and not stream.retried:
             # a kept-alive connection that the server had already given up: not its failure, and not our clock
             stream.retried = True
             stream.unsent = None
