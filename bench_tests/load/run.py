@@ -154,7 +154,7 @@ class _Team:
             if worker.process.stdin is not None:
                 worker.process.stdin.write(line.encode() + b"\n")
                 worker.process.stdin.flush()
-        except BrokenPipeError:
+        except OSError:
             pass  # it has died; reading says how
 
     def go(self) -> None:

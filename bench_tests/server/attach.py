@@ -70,7 +70,7 @@ def clean_url(text: str, where: str) -> str:
         url = urlsplit(text if "//" in text else f"http://{text}")
         _ = url.port
     except ValueError as why:
-        raise UsageError(f"{where} {text!r}: {why}; expected http://HOST[:PORT]") from why
+        raise UsageError(f"{where} {mask_url(text)!r}: {why}; expected http://HOST[:PORT]") from None
     if url.scheme not in ("http", "https") or not url.hostname:
         raise UsageError(f"{where} {mask_url(text)!r}: expected http://HOST[:PORT] or https://HOST[:PORT]")
     if url.username or url.password or url.query:
@@ -85,7 +85,7 @@ def mask_url(text: str) -> str:
     if at:
         scheme = head.partition("//")[0] + "//" if "//" in head else ""
         text = f"{scheme}***@{host}"
-    base, question, _ = text.partition("?")
+    base, question, _ = text.partition("?")  # what follows may hold a key too
     return f"{base}?***" if question else base
 
 

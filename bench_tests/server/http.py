@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from http.client import HTTPException
 from typing import Any
+from urllib.parse import urlsplit
 
 from bench_tests.server.endpoint import Endpoint
 
@@ -26,29 +27,55 @@ def _open(endpoint: Endpoint, request: urllib.request.Request, timeout_s: float)
     if endpoint.insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), _NoRedirect())
+    handlers = [urllib.request.HTTPSHandler(context=context), _NoRedirect()]
+    if is_this_host(urlsplit(endpoint.base_url).hostname or ""):
+        handlers.append(urllib.request.ProxyHandler({}))  # as the load goes: a proxy is for other hosts
+    opener = urllib.request.build_opener(*handlers)
     try:
         with opener.open(request, timeout=timeout_s) as answer:
-            return int(answer.status), answer.read(64 << 20)
+            return int(answer.status), _masked(endpoint, answer.read(64 << 20))
     except urllib.error.HTTPError as said:
         with said:
-            return int(said.code), said.read(1 << 20)
+            return int(said.code), _masked(endpoint, said.read(1 << 20))
+    except (OSError, HTTPException, ValueError):
+        raise
+    except Exception as why:  # from None: a traceback through urllib shows the headers, and so the key
+        raise OSError(f"{type(why).__name__}: {why}") from None
+
+
+def _masked(endpoint: Endpoint, body: bytes) -> bytes:
+    """What a server or proxy says may repeat the request's headers; the key in them is not for messages and files."""
+    return body.replace(endpoint.api_key.encode(), b"***") if endpoint.api_key else body
+
+
+def _request(endpoint: Endpoint, path: str, body: bytes | None = None) -> urllib.request.Request:
+    request = urllib.request.Request(endpoint.base_url + path, body)
+    if body is not None:
+        request.add_header("Content-Type", "application/json")
+    for name, value in endpoint.headers.items():
+        if not value.isascii() or not value.isprintable():
+            raise ValueError("the API key holds line ends or other characters that no header can carry; set it again")
+        request.add_header(name, value)
+    return request
+
+
+def is_this_host(host: str) -> bool:
+    """Whether a URL's host is this machine, by its name alone."""
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def get(endpoint: Endpoint, path: str, timeout_s: float = 10.0) -> tuple[int, bytes] | None:
     """Status and body of a GET; None when there is no answer (`why_unreachable` says why)."""
     try:
-        return _open(endpoint, urllib.request.Request(endpoint.base_url + path, headers=endpoint.headers), timeout_s)
+        return _open(endpoint, _request(endpoint, path), timeout_s)
     except (OSError, HTTPException, ValueError):
         return None
 
 
 def post_json(endpoint: Endpoint, path: str, body: Any, timeout_s: float = 60.0) -> tuple[int, bytes] | None:
     """Status and body of a POST of JSON; None when there is no answer."""
-    headers = {"Content-Type": "application/json", **endpoint.headers}
-    request = urllib.request.Request(endpoint.base_url + path, json.dumps(body).encode(), headers)
     try:
-        return _open(endpoint, request, timeout_s)
+        return _open(endpoint, _request(endpoint, path, json.dumps(body).encode()), timeout_s)
     except (OSError, HTTPException, ValueError):
         return None
 
@@ -56,7 +83,7 @@ def post_json(endpoint: Endpoint, path: str, body: Any, timeout_s: float = 60.0)
 def why_unreachable(endpoint: Endpoint, path: str, timeout_s: float = 10.0) -> str | None:
     """Why a GET gets no answer at all, in words; None when it gets one."""
     try:
-        _open(endpoint, urllib.request.Request(endpoint.base_url + path, headers=endpoint.headers), timeout_s)
+        _open(endpoint, _request(endpoint, path), timeout_s)
     except urllib.error.URLError as why:
         return str(why.reason)
     except (OSError, HTTPException, ValueError) as why:
