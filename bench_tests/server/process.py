@@ -9,6 +9,7 @@ import atexit
 import http.client
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ from urllib.parse import urlsplit
 from bench_tests.errors import ServerError
 from bench_tests.server.endpoint import Endpoint, Say
 
-__all__ = ["ServerProcess", "answers", "log_tail", "masked", "wait_until_ready"]
+__all__ = ["ServerProcess", "answers", "log_tail", "masked", "refuses", "wait_until_ready"]
 
 _KEEPER = Path(__file__).with_name("keeper.py")
 _TAIL_LINES = 20
@@ -145,6 +146,19 @@ def answers(endpoint: Endpoint, path: str, timeout_s: float = 5.0) -> tuple[int,
             connection.close()
     except (OSError, http.client.HTTPException):
         return None
+
+
+def refuses(endpoint: Endpoint, timeout_s: float = 1.0) -> bool:
+    """Its host says that nobody listens there. A host that says nothing does not refuse. Costs the server no request."""
+    parts = urlsplit(endpoint.base_url)
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        socket.create_connection((parts.hostname or "", port), timeout_s).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def wait_until_ready(

@@ -12,7 +12,7 @@ import signal
 import socket
 import stat
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -113,11 +113,13 @@ class _Stop:
     def __init__(self) -> None:
         self.asked = False
         self.process: ServerProcess | None = None
+        self.first: Callable[[], object] = lambda: None  # unpublish: nobody is to find a server that is going down
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self)
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
+        self.first()
         if self.process is not None:
             self.process.terminate()
 

@@ -19,7 +19,7 @@ from bench_tests.errors import BenchError, ServerError, UsageError
 from bench_tests.server import slurm_control
 from bench_tests.server.endpoint import Endpoint, Say
 from bench_tests.server.info import ServerInfo, read_server_info, remove_if_ours
-from bench_tests.server.process import answers, log_tail
+from bench_tests.server.process import answers, log_tail, refuses
 from bench_tests.server.slurm_control import Job, SlurmAway
 from bench_tests.server.slurm_request import (
     ROOT,
@@ -37,6 +37,7 @@ __all__ = ["SlurmServer", "main"]
 
 _POLL_S = 1.0
 _AWAY_FACTOR = 5  # a slurmctld that does not answer is asked less often: each question costs seconds
+_SETTLE_S = 5.0  # from a server's end to Slurm's word on its job
 _CANCEL_TIMEOUT_S = 90.0  # Slurm's KillWait is 30 s by default
 
 
@@ -137,8 +138,8 @@ class SlurmServer:
     def gone(self) -> str | None:
         """Why the job no longer serves, in words; None while nothing speaks against it.
 
-        Slurm is asked at most once a second, for at most 3 s; an unreachable slurmctld is no reason. Slurm learns of an
-        end up to a few seconds after the server's connections break, so ask again before blaming the network.
+        Slurm is asked at most once a second, for at most 3 s; an unreachable slurmctld is no reason. A server whose port
+        refuses connections is waited for up to 5 s, until Slurm says what became of its job.
         """
         if self._stopped:
             return f"job {self.job_id} was stopped by this session"
@@ -150,7 +151,11 @@ class SlurmServer:
             return None
         same = (job.restarts, job.start) == self._incarnation
         if job.state == "RUNNING" and same:
-            return None
+            if not refuses(self.endpoint):
+                return None
+            job = self._settled(job)  # Slurm is seconds late: the server goes first, then its job
+            if job.state == "RUNNING":
+                return None  # whether a server that refuses connections comes back is its asker's to judge
         cause = self._cause(job)
         if not same and not job.ended:  # a job that has begun again, or is to
             return f"job {self.job_id} {cause or 'was taken off its node'} and requeued: it now {job.words()}"
@@ -261,6 +266,17 @@ class SlurmServer:
         log = self._log or Path(job.log or os.devnull)
         self._log_from = log.stat().st_size if log.exists() else 0
         return True
+
+    def _settled(self, job: Job) -> Job:
+        """The job as soon as Slurm says more than RUNNING of one that is about to end."""
+        end = time.monotonic() + _SETTLE_S
+        while job.state == "RUNNING" and time.monotonic() < end:
+            time.sleep(0.25)
+            try:
+                job = self.look(3.0)
+            except SlurmAway:
+                break
+        return job
 
     def _cause(self, job: Job) -> str | None:
         log = self._log or (Path(job.log) if job.log else None)

@@ -19,7 +19,7 @@ __all__ = ["Job", "SlurmAway", "available", "cancel", "look", "submit", "version
 
 _KEY = re.compile(r"(?:^|\s)([A-Z][A-Za-z:/_]*)=")
 _GPUS = re.compile(r"gres[/:]gpu(?:[:][A-Za-z][^:,=]*)?[=:](\d+)")
-_SIGNAL_LEAD_S = 180  # a job that was told to stop this long before its limit was stopped by the limit
+_SIGNAL_LEAD_S = 100  # serve.sh asks for TERM 60 s before the limit, and Slurm looks every 30 s
 _ID = re.compile(r"\d+(_\d+)?")
 
 

@@ -19,7 +19,7 @@ from bench_tests.server.info import ServerInfo, read_server_info, write_server_i
 from bench_tests.server.process import answers
 from bench_tests.server.slurm import SlurmServer
 from bench_tests.sweep.profile import Profile, load_profile
-from tests.slurm.conftest import ROOT, Cluster, MakeProfile, alive, run, wait_for, write_profile
+from tests.slurm.conftest import ROOT, Cluster, MakeProfile, alive, run, wait_for
 
 
 class Submitted:
@@ -49,19 +49,8 @@ def status(endpoint: Endpoint, path: str = "/v1/models") -> int | None:
     return reply[0] if reply else None
 
 
-@pytest.fixture(scope="session")
-def timing_out(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmServer]:
-    """A server whose job has a minute: submitted first, looked at last, for Slurm's limits are in minutes."""
-    folder = tmp_path_factory.mktemp("limit")
-    profile = write_profile(folder, slurm='time = "1"\nextra = ["--nodelist=gpu3"]', server="gpus_per_node = 1")
-    server = Submitted(folder)(profile)
-    cluster.lasting.add(server.job_id)
-    yield server
-    server.stop()
-
-
 def test_submit_attach_stop_leaves_nothing(
-    timing_out: SlurmServer, slurm: Cluster, make_profile: MakeProfile, submit: Submitted, tmp_path: Path
+    slurm: Cluster, make_profile: MakeProfile, submit: Submitted, tmp_path: Path
 ) -> None:
     server = submit(make_profile(server="gpus_per_node = 4"))
     try:
@@ -293,11 +282,11 @@ def test_node_down_with_requeue_comes_back_elsewhere(
     node_up(node)
 
 
-def test_slurmctld_away_for_20_s_is_no_reason(slurm: Cluster, make_profile: MakeProfile, submit: Submitted) -> None:
+def test_slurmctld_away_is_no_reason(slurm: Cluster, make_profile: MakeProfile, submit: Submitted) -> None:
     server = submit(make_profile())
     pid = int((slurm.folder / "run" / "slurmctld.pid").read_text())
     os.kill(pid, signal.SIGTERM)
-    end, longest_s = time.monotonic() + 20, 0.0
+    end, longest_s = time.monotonic() + 7, 0.0
     while time.monotonic() < end:
         began = time.monotonic()
         assert server.gone() is None
@@ -372,9 +361,3 @@ from bench_tests.sweep.profile import Profile, load_profile
 folder = Path("{folder}")
 SlurmServer.submit(load_profile("{source}"), folder / "info", folder / "logs", lambda text: print(text, flush=True))
 """
-
-
-def test_the_time_limit_is_told_as_such(timing_out: SlurmServer, slurm: Cluster) -> None:
-    assert wait_for(timing_out.gone, 100)
-    assert wait_for(lambda: "reached its time limit of 00:01:00" in (timing_out.gone() or ""), 10)
-    assert not timing_out._info_path.exists()

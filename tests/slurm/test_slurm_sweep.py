@@ -1,0 +1,346 @@
+"""Whole sweeps with pytest against the simulated server in a job of a real Slurm."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench_tests.errors import UsageError
+from bench_tests.server.endpoint import Endpoint
+from bench_tests.server.info import ServerInfo, read_server_info, write_server_info
+from bench_tests.server.process import answers
+from bench_tests.sweep.settings import Validity, checked
+from tests.slurm.conftest import ROOT, Cluster, run, wait_for
+
+NO_SERVER, INTERRUPTED = 13, 2
+
+
+def lenient() -> str:
+    """[validity] without what a busy machine breaks: the figures are no matter here, only whether requests succeed."""
+    lines = []
+    for spec in dataclasses.fields(Validity):
+        if any(word in spec.name for word in ("failed", "cache", "p99")):
+            continue
+        value: object = 0 if spec.name.startswith("min_") else 1
+        try:
+            checked(spec, value, spec.name)
+        except UsageError:
+            value = '"60s"'
+        lines.append(f"{spec.name} = {value}")
+    return "\n".join(lines)
+
+
+class Sweeping:
+    """A pytest of its own process, in a folder of its own."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        osl: int = 8,
+        step_ms: float = 5.0,
+        time_limit: str = "10",
+        slurm: str = "",
+        model: str = "simulated",
+    ) -> None:
+        self.folder, self.info, self.results = folder, folder / "server_info.txt", folder / "results"
+        self.profile = folder / "sim.toml"
+        self.output = folder / "output.txt"
+        self.process: subprocess.Popen[bytes] | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+        self.profile.write_text(
+            f'base = "demo"\n[model]\nid = "{model}"\n[sweep]\nisl = [64]\nosl = [{osl}]\nconcurrency = [1, 2]\n'
+            f'[load]\nnum_prompts = 4\nnum_warmups = 0\n[server]\nserve_args = ["--base-ms", "{step_ms}"]\n'
+            f'[slurm]\nmemory = "1G"\ntime = "{time_limit}"\n{slurm}\n[slo]\np99_ttft = "60s"\np99_tpot = "60s"\n'
+            f"[validity]\n{lenient()}\n"
+        )
+
+    def start(self, *args: str, server: str = "slurm") -> None:
+        """pytest in the background; what it says goes to `output`."""
+        common = ["--profile", str(self.profile), "--server-info", str(self.info), "--results-dir", str(self.results)]
+        with open(self.output, "ab") as out:
+            self.process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "pytest",
+                    "bench_tests",
+                    "--server",
+                    server,
+                    "--no-plot",
+                    "-p",
+                    "no:cacheprovider",
+                    *common,
+                    *args,
+                ],
+                cwd=ROOT,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def wait(self, timeout_s: float = 90) -> int:
+        """Its exit code."""
+        assert self.process is not None
+        return self.process.wait(timeout_s)
+
+    def __call__(self, *args: str, server: str = "slurm") -> int:
+        self.start(*args, server=server)
+        return self.wait()
+
+    @property
+    def said(self) -> str:
+        return self.output.read_text() if self.output.exists() else ""
+
+    def result(self, conc: int) -> dict[str, Any]:
+        """A point's result file."""
+        found = list(self.results.glob(f"*conc{conc}.json"))
+        assert len(found) == 1, self.said
+        loaded: dict[str, Any] = json.loads(found[0].read_text())
+        return loaded
+
+    def in_a_point(self) -> bool:
+        """Requests run on the server just now."""
+        if not self.info.exists():
+            return False
+        info = read_server_info(self.info)
+        reply = answers(Endpoint(info.url, info.api_key), "/metrics")
+        return reply is not None and re.search(rb"vllm:num_requests_running\S* [1-9]", reply[1]) is not None
+
+    def job(self) -> str:
+        """The server's job."""
+        return read_server_info(self.info).job_id or ""
+
+    def kill(self) -> None:
+        """Nothing of it may outlive a test that failed."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(30)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+
+@pytest.fixture
+def sweeping(tmp_path: Path) -> Iterator[Sweeping]:
+    """A short sweep of two points."""
+    sweep = Sweeping(tmp_path)
+    yield sweep
+    sweep.kill()
+
+
+@pytest.fixture
+def long_sweep(tmp_path: Path) -> Iterator[Sweeping]:
+    """Two points of about 40 and 20 s."""
+    sweep = Sweeping(tmp_path, osl=100, step_ms=100)
+    yield sweep
+    sweep.kill()
+
+
+@pytest.fixture(scope="session")
+def timing_out(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sweeping]:
+    """A sweep whose server's job has two minutes, less the one for TERM ahead: begun first and looked at last."""
+    sweep = Sweeping(
+        tmp_path_factory.mktemp("limit"), osl=1000, step_ms=100, time_limit="2", slurm='extra = ["-wgpu3"]'
+    )
+    before = cluster.jobs()
+    sweep.start()
+    assert wait_for(lambda: cluster.jobs() - before)
+    cluster.lasting |= cluster.jobs() - before
+    yield sweep
+    sweep.kill()
+
+
+def test_a_sweep_leaves_its_results_and_nothing_else(timing_out: Sweeping, slurm: Cluster, sweeping: Sweeping) -> None:
+    sweeping.start()
+    assert wait_for(sweeping.info.exists)
+    info = read_server_info(sweeping.info)
+    assert sweeping.wait() == 0, sweeping.said
+    assert not sweeping.info.exists()
+    assert info.api_key
+    for conc in (1, 2):
+        result = sweeping.result(conc)
+        assert (result["verdict"], result["completed"]) == ("PASSED", 4)
+        server = result["server"]
+        assert (server["job_id"], server["partition"], server["nodes"]) == (info.job_id, "main", info.hostname)
+        assert server["slurm_version"]
+        assert server["simulated"] is True
+    files = [path for path in sweeping.folder.rglob("*") if path.is_file()]
+    assert len(files) > 5
+    assert [path for path in files if info.api_key.encode() in path.read_bytes()] == []
+
+
+def test_a_kept_server_serves_the_next_session_and_no_other_model(
+    slurm: Cluster, sweeping: Sweeping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sweeping("--keep-server", "-k", "conc1") == 0, sweeping.said
+    job = sweeping.job()
+    assert slurm.jobs() == {job}
+    try:
+        assert sweeping("-k", "conc2", server="auto") == 0, sweeping.said
+        assert sweeping("-k", "conc2", "--resume") == 0, sweeping.said
+        assert f"attached to job {job}" in sweeping.said
+        assert slurm.jobs() == {job}
+        assert sweeping.result(2)["server"]["job_id"] == job
+
+        other = Sweeping(sweeping.folder / "other", model="other/model")
+        other.info.write_bytes(sweeping.info.read_bytes())
+        assert other(server="attach") == NO_SERVER, other.said
+        assert "other/model" in other.said
+
+        key = read_server_info(sweeping.info).api_key
+        assert key
+        bare = Sweeping(sweeping.folder / "bare")
+        bare.info.write_text(sweeping.info.read_text().splitlines()[0])
+        assert bare(server="attach") == NO_SERVER, "without its key it gives nothing"
+        monkeypatch.setenv("OPENAI_API_KEY", key)
+        assert bare("-k", "conc1", server="attach") == 0, bare.said
+    finally:
+        run("scancel", job)
+    assert wait_for(lambda: not slurm.jobs())
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_cancels_the_job(slurm: Cluster, long_sweep: Sweeping, how: signal.Signals) -> None:
+    long_sweep.start()
+    assert wait_for(long_sweep.in_a_point)
+    assert long_sweep.process is not None
+    long_sweep.process.send_signal(how)
+    assert long_sweep.wait(30) == INTERRUPTED, long_sweep.said
+    assert slurm.jobs() == set()
+    assert not long_sweep.info.exists()
+
+
+def test_an_internal_error_cancels_the_job(slurm: Cluster, sweeping: Sweeping, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = sweeping.folder / "broken.py"
+    broken.write_text("def pytest_runtest_teardown(item):\n    raise KeyError('internal')\n\n\n"
+                      "def pytest_runtest_logreport(report):\n    raise KeyError('internal')\n")  # fmt: skip
+    monkeypatch.setenv("PYTHONPATH", str(sweeping.folder))
+    assert sweeping("-p", "broken") == 3, sweeping.said
+    assert "submitted job" in sweeping.said
+    assert "INTERNALERROR" in sweeping.said
+    assert slurm.jobs() == set()
+    assert not sweeping.info.exists()
+
+
+def test_scancel_in_the_middle_of_a_point(slurm: Cluster, long_sweep: Sweeping) -> None:
+    long_sweep.start()
+    assert wait_for(long_sweep.in_a_point)
+    job = long_sweep.job()
+    run("scancel", job)
+    assert long_sweep.wait() == NO_SERVER, long_sweep.said
+    result = long_sweep.result(1)
+    assert result["verdict"] == "ERROR"
+    assert f"job {job} was cancelled" in " ".join(result["messages"]) + long_sweep.said
+
+
+def test_node_down_in_the_middle_the_job_comes_back_and_the_point_is_measured_again(
+    slurm: Cluster, tmp_path: Path
+) -> None:
+    sweep, node = Sweeping(tmp_path, osl=20, step_ms=100, slurm='extra = ["--exclude=gpu3"]'), "gpu1"
+    try:
+        sweep.start()
+        assert wait_for(sweep.in_a_point)
+        job, node = sweep.job(), read_server_info(sweep.info).hostname or ""
+        run("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+        assert wait_for(lambda: run("squeue", "-h", "-o", "%T", "-j", job).strip() == "PENDING")
+        # Slurm itself would wait for two minutes, so that the node can clean up
+        run("scontrol", "update", f"jobid={job}", f"excnodelist={node},gpu3", "starttime=now")
+        assert sweep.wait() == 0, sweep.said
+        assert [sweep.result(conc)["verdict"] for conc in (1, 2)] == ["PASSED", "PASSED"]
+        assert sweep.result(1)["server"]["restarts"] == 1
+        assert f"lost its node {node} and requeued" in sweep.said
+    finally:
+        subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"], capture_output=True)
+        sweep.kill()
+
+
+def test_node_down_in_the_middle_without_requeue(slurm: Cluster, tmp_path: Path) -> None:
+    sweep, node = Sweeping(tmp_path, osl=100, step_ms=100, slurm='extra = ["--exclude=gpu3", "--no-requeue"]'), "gpu1"
+    try:
+        sweep.start()
+        assert wait_for(sweep.in_a_point)
+        node = read_server_info(sweep.info).hostname or ""
+        run("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+        assert sweep.wait() == NO_SERVER, sweep.said
+        assert f"lost its node {node}" in sweep.said
+        assert sweep.result(1)["verdict"] == "ERROR"
+    finally:
+        subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"], capture_output=True)
+        sweep.kill()
+
+
+def test_slurmctld_away_for_20_s_in_the_middle(slurm: Cluster, tmp_path: Path) -> None:
+    sweep = Sweeping(tmp_path, osl=70, step_ms=100)
+    try:
+        sweep.start("-k", "conc1")
+        assert wait_for(sweep.in_a_point)
+        os.kill(int((slurm.folder / "run" / "slurmctld.pid").read_text()), signal.SIGTERM)
+        time.sleep(20)
+        run("slurmctld")
+        assert wait_for(lambda: subprocess.run(["scontrol", "ping"], capture_output=True).returncode == 0)
+        assert sweep.wait() == 0, sweep.said
+        assert sweep.result(1)["verdict"] == "PASSED"
+    finally:
+        sweep.kill()
+
+
+def test_files_that_name_no_server_of_ours(slurm: Cluster, sweeping: Sweeping) -> None:
+    ended = slurm.sbatch(script="exit 0")
+    assert wait_for(lambda: not slurm.jobs())
+    write_server_info(sweeping.info, ServerInfo("http://127.0.0.1:9", "demo", "simulated", ended))
+    assert sweeping(server="auto") == NO_SERVER
+    assert f"names job {ended}, which ended by itself" in sweeping.said
+    assert "stale" in sweeping.said
+    sweeping.info.write_text("http://127.0.0.1:9\n")
+    assert sweeping(server="attach") == NO_SERVER
+
+
+def test_the_clients_job_is_requeued_and_goes_on(slurm: Cluster, tmp_path: Path) -> None:
+    """slurm/bench.sh with the real pytest: told to stop in the second point, requeued, and then the second alone is left."""
+    sweep = Sweeping(tmp_path, osl=20, step_ms=50)
+    os.environ |= {"BENCH_PYTHON": sys.executable, "BENCH_ROOT": str(ROOT), "SERVER_INFO": str(sweep.info)}
+    options = ["--output", f"{tmp_path}/%x.log", "--open-mode=append", "--mem=1G", "--time=10"]
+    serve, bench = str(ROOT / "slurm" / "serve.sh"), str(ROOT / "slurm" / "bench.sh")
+    try:
+        server = run(
+            "sbatch", "--parsable", *options, "-Jserve", "--gpus-per-node=0", serve, str(sweep.profile)
+        ).strip()
+        arguments = [str(sweep.profile), "bench_tests", "--results-dir", str(sweep.results), "--no-plot"]
+        client = run(
+            "sbatch", "--parsable", *options, "-Jbench", f"--dependency=after:{server}", bench, *arguments
+        ).strip()
+        assert wait_for(lambda: list(sweep.results.glob("*conc1.json")), 40), (tmp_path / "bench.log").read_text()
+        first = sweep.result(1)
+        run("scontrol", "requeue", client)
+        assert wait_for(lambda: "PENDING" in run("squeue", "-h", "-o", "%T", "-j", client))
+        run("scontrol", "update", f"jobid={client}", "starttime=now")
+        assert wait_for(lambda: slurm.jobs() == {server}, 60)
+        said = (tmp_path / "bench.log").read_text()
+        assert "ExitCode=0:0" in run("scontrol", "show", "job", client), said
+        assert sweep.result(1) == first
+        assert sweep.result(2)["verdict"] == "PASSED"
+    finally:
+        run("scancel", *slurm.jobs())
+        for name in ("BENCH_PYTHON", "BENCH_ROOT", "SERVER_INFO"):
+            del os.environ[name]
+    assert wait_for(lambda: not slurm.jobs())
+
+
+def test_the_time_limit_in_the_middle_of_a_point(timing_out: Sweeping, slurm: Cluster) -> None:
+    assert timing_out.wait(120) == NO_SERVER, timing_out.said
+    assert timing_out.result(1)["verdict"] == "ERROR"
+    assert "reached its time limit" in timing_out.said
+    assert wait_for(lambda: not timing_out.info.exists(), 5)
