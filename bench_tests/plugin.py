@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from bench_tests.baseline import save_baseline
 from bench_tests.choose import Choice, choose, obtain
 from bench_tests.errors import BenchError, NotMeasured, ServerError, ServerGone, UsageError
 from bench_tests.measure import Measurement, Sweep
@@ -20,8 +21,10 @@ from bench_tests.options import OPTIONS, selected_points
 from bench_tests.reporting import Terminal
 from bench_tests.server.attach import look_at
 from bench_tests.server.endpoint import Served
+from bench_tests.summary_md import github_annotations, summary_markdown
 from bench_tests.sweep.point import Point, keyword_tokens, rewrite_keyword
-from bench_tests.verdict.decide import ERROR, FAILED
+from bench_tests.verdict.decide import ERROR
+from bench_tests.verdict.regression import SweepComparison
 
 NOT_MEASURED, NO_SERVER = 12, 13
 STATE = pytest.StashKey["Session"]()
@@ -38,6 +41,10 @@ class Session:
         self.measurements: dict[tuple[Point, int], Measurement] = {}
         self.not_measured = False  # something could not be measured
         self.no_server = ""  # why there is no server (any more)
+        self.selected: list[tuple[Point, int]] = []  # what this session measures
+        self.breaches = 0  # cases that failed: beyond an objective, or slower than the baseline
+        self.comparison: SweepComparison | None = None
+        self.different: dict[Point, list[str]] = {}
         self.terminal = Terminal(config)
 
     def option(self, flag: str) -> Any:
@@ -78,7 +85,8 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     """--plot draws and leaves: no server, no collection."""
     if getattr(config.option, "bench_plot", False):
         session = Session(config)
-        return _draw(session, session.terminal.say_plain)
+        drawn = _draw(session, session.terminal.say_plain, details=True)
+        return int(pytest.ExitCode.OK if drawn else pytest.ExitCode.USAGE_ERROR)
     return None
 
 
@@ -116,6 +124,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     except ServerError as why:
         pytest.exit(str(why), returncode=NO_SERVER)
     signal.signal(signal.SIGTERM, _interrupt)
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None:
+        reporter.showfspath = False  # each point has a line of its own
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
@@ -127,17 +138,38 @@ def _interrupt(signum: int, frame: FrameType | None) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    state = metafunc.config.stash[STATE]
+    if "compared" in metafunc.fixturenames:
+        metafunc.parametrize("compared", state.points, ids=list(map(str, state.points)), indirect=True)
     if "measured" not in metafunc.fixturenames:
         return
-    state = metafunc.config.stash[STATE]
     runs = state.runs
     cases = [(point, run) for run in range(1, runs + 1) for point in state.points]
     ids = [str(point) + (f"-run{run}" if runs > 1 else "") for point, run in cases]
     metafunc.parametrize("measured", cases, ids=ids, indirect=True)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Without a baseline there is nothing to compare, and no case that says so."""
+    if collection_path.name == "test_regression.py" and collection_path.parent == Path(__file__).parent:
+        return not config.stash[STATE].option("--baseline") or None
+    return None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A comparison needs all points first: its cases go behind the sweep's."""
+    items.sort(key=lambda item: "comparison" in getattr(item, "fixturenames", ()))
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
     item.extra_keyword_matches |= keyword_tokens(item.name)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    cases = (getattr(item, "callspec", None) for item in session.items)
+    found = (case.params["measured"] for case in cases if case is not None and "measured" in case.params)
+    session.config.stash[STATE].selected = list(dict.fromkeys(found))
 
 
 # ---------------------------------------------------------------------------------------------------------- measuring
@@ -157,7 +189,7 @@ def sweep(request: pytest.FixtureRequest) -> Iterator[Sweep]:
             model = look_at(served.endpoint, choice.profile.model.id)
         metadata = dict(request.config.getoption("metadata", None) or ())  # pytest-metadata's --metadata KEY VALUE
         found = Sweep(choice.profile, served, model, state.results_dir, metadata)
-        state.terminal.header(found, list(state.points), state.runs)
+        state.terminal.header(found, state.selected)
         yield found
     except ServerError as why:
         state.no_server = str(why)
@@ -185,6 +217,38 @@ def measured(request: pytest.FixtureRequest, sweep: Sweep) -> Measurement:
     return found
 
 
+@pytest.fixture(scope="session")
+def comparison(request: pytest.FixtureRequest) -> SweepComparison:
+    """This session's measurements against --baseline. Raises NotMeasured where there is nothing to compare."""
+    from bench_tests.baseline import compare, read_baseline
+
+    state = request.config.stash[STATE]
+    try:
+        baseline = read_baseline(Path(state.option("--baseline")))
+    except UsageError as why:
+        raise NotMeasured(str(why)) from None
+    measured = [(m.path, m.result) for m in state.measurements.values()]
+    state.comparison, state.different = compare(
+        measured, baseline, allow_different=bool(state.option("--allow-different"))
+    )
+    return state.comparison
+
+
+@pytest.fixture
+def compared(request: pytest.FixtureRequest, comparison: SweepComparison) -> Point:
+    """This case's point, when it is in the comparison. Raises NotMeasured (pytest's ERROR) when it is not."""
+    point: Point = request.param
+    state = request.config.stash[STATE]
+    if comparison.of(point):
+        return point
+    if point in state.different:
+        raise NotMeasured(f"{point}: not the same question as the baseline's: {'; '.join(state.different[point])}; compare "
+                          "all the same with --allow-different")  # fmt: skip
+    if point in comparison.new:
+        raise NotMeasured(f"{point}: not in the baseline; keep one that has it with --save-baseline")
+    raise NotMeasured(f"{point}: not measured, so not compared")
+
+
 def _measure(state: Session, sweep: Sweep, point: Point, run: int) -> Measurement:
     if state.option("--resume"):
         kept = sweep.kept(point, run)
@@ -192,7 +256,7 @@ def _measure(state: Session, sweep: Sweep, point: Point, run: int) -> Measuremen
             return kept
     for last_try in (False, True):
         try:
-            with state.terminal.live(str(point), len(state.measurements) + 1, len(state.points) * state.runs) as show:
+            with state.terminal.live(str(point), len(state.measurements) + 1, len(state.selected)) as show:
                 return sweep.measure(point, run, show)
         except ServerGone as why:
             with state.terminal.uncaptured() as say:
@@ -227,7 +291,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     outcome: Any = yield
     report = outcome.get_result()
     state = item.config.stash[STATE]
-    if "measured" not in getattr(item, "fixturenames", ()):
+    if not {"measured", "comparison"} & set(getattr(item, "fixturenames", ())):
         return
     if call.excinfo is not None and call.excinfo.errisinstance(BenchError):
         report.longrepr = str(call.excinfo.value)  # one line: a traceback into this suite helps nobody
@@ -235,17 +299,26 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         if call.excinfo.errisinstance(ServerGone):
             item.session.shouldstop = str(call.excinfo.value)
     found = item.stash.get(MEASURED, None)
-    if call.when == "call" and report.failed and found is not None and found.verdict.word == FAILED:
-        report.longrepr = "\n".join(found.verdict.messages)
+    if (
+        call.when == "call"
+        and report.failed
+        and call.excinfo is not None
+        and call.excinfo.errisinstance(AssertionError)
+    ):
+        state.breaches += 1
+        report.longrepr = str(call.excinfo.value).partition("\nassert ")[0]
     if found is not None and (call.when == "call" or (call.when == "setup" and report.failed)):
         state.terminal.point(found)
 
 
 def pytest_report_teststatus(report: pytest.TestReport | pytest.CollectReport) -> tuple[str, str, str] | None:
     """Points have lines of their own; the dot would stand in them."""
-    if "bench_tests/test_" in report.nodeid and getattr(report, "when", "") == "call" and report.passed:
-        return "passed", "", "PASSED"
-    return None
+    if not report.nodeid.startswith("bench_tests/test_"):
+        return None
+    when = getattr(report, "when", "")
+    if when == "call" and report.outcome in ("passed", "failed"):
+        return report.outcome, "", report.outcome.upper()
+    return ("error", "", "ERROR") if when in ("setup", "teardown") and report.failed else None
 
 
 @pytest.hookimpl(trylast=True)
@@ -253,35 +326,47 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     state = session.config.stash[STATE]
     if state.no_server:
         session.exitstatus = NO_SERVER
-    elif exitstatus == pytest.ExitCode.TESTS_FAILED and state.not_measured:
-        breached = any(m.verdict.word == FAILED for m in state.measurements.values())
-        others = session.testsfailed > sum(m.verdict.word == ERROR for m in state.measurements.values())
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED if breached and others else NOT_MEASURED
+    elif exitstatus == pytest.ExitCode.TESTS_FAILED and state.not_measured and not state.breaches:
+        session.exitstatus = NOT_MEASURED
 
 
 def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
     state = config.stash[STATE]
-    if not state.measurements:
+    measurements = list(state.measurements.values())
+    if not measurements:
         return
-    state.terminal.summary(list(state.measurements.values()))
-    if not state.option("--no-plot"):
-        _draw(state, terminalreporter.write_line)
+    say = terminalreporter.write_line
+    state.terminal.summary(measurements, state.comparison)
+    if folder := state.option("--save-baseline"):
+        count = save_baseline(Path(folder), [m.path for m in measurements if m.verdict.word != ERROR])
+        say(f"baseline: {count} results kept in {folder}")
+    pictures = [] if state.option("--no-plot") else _draw(state, say, details=False)
+    text = summary_markdown(measurements, state.comparison, state.option("--baseline"), pictures)
+    for file in filter(None, (state.option("--summary-md"), os.environ.get("GITHUB_STEP_SUMMARY"))):
+        with open(file, "a", encoding="utf-8") as out:
+            out.write(text)
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        for line in github_annotations(measurements, state.comparison):
+            say(line)
 
 
-def _draw(state: Session, say: Any) -> int:
+def _draw(state: Session, say: Any, details: bool) -> list[Path]:
     """Draw the results directory's pictures; the plotting package is imported only now."""
     start = time.monotonic()
     from plotting import draw_all
 
-    folder = state.results_dir
+    folder = state.results_dir / "plots"
     try:
-        drawn = draw_all(folder, folder / "plots", report=None)
+        report = Path(state.option("--report") or folder / "report.html")
+        drawn = draw_all(state.results_dir, folder, report=report, details=details)
     except UsageError as why:
         say(f"no pictures: {why}")
-        return int(pytest.ExitCode.USAGE_ERROR)
+        return []
     for left in drawn.left_out:
         say(f"left out: {left.path}: {left.reason}")
+    for note in drawn.notes:
+        say(note)
     for file in drawn.files:
         say(f"drawn: {os.path.relpath(file)}")
-    say(f"{len(drawn.files)} pictures in {time.monotonic() - start:.1f} s")
-    return 0
+    say(f"{len(drawn.files)} files in {time.monotonic() - start:.1f} s")
+    return list(drawn.files)

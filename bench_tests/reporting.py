@@ -9,10 +9,12 @@ from typing import Any
 
 from bench_tests.load.run import Progress
 from bench_tests.measure import Measurement, Sweep
+from bench_tests.summary_md import comparison_lines
 from bench_tests.sweep.point import Point
 from bench_tests.sweep.units import format_s
 from bench_tests.table import live_line, markdown, point_line, row
 from bench_tests.verdict.decide import PASSED
+from bench_tests.verdict.regression import SweepComparison
 
 __all__ = ["Terminal"]
 
@@ -71,20 +73,21 @@ class Terminal:
                 sys.stdout.write(CLEAR)
                 sys.stdout.flush()
 
-    def header(self, sweep: Sweep, points: Sequence[Point], runs: int) -> None:
+    def header(self, sweep: Sweep, cases: Sequence[tuple[Point, int]]) -> None:
         """What is going to be measured, said before the first load."""
         if self._quiet:
             return
         model, profile = sweep.model, sweep.profile
         simulated = " SIMULATED" if model.simulated else ""
         context = f", context {model.max_model_len}" if model.max_model_len else ""
-        requests = sum(profile.num_prompts(p) + profile.num_warmups(p) for p in points) * runs
-        again = f" × {runs} runs" if runs > 1 else ""
+        requests = sum(profile.num_prompts(p) + profile.num_warmups(p) for p, _ in cases)
+        points, runs = len({p for p, _ in cases}), len({run for _, run in cases})
+        again = f" in {runs} rounds" if runs > 1 else ""
         with self.uncaptured() as say:
             say(f"server: {sweep.served.endpoint.base_url} ({sweep.served.kind}){simulated}")
             say(f"model: {model.model}, {sweep.engine} {model.version}, {profile.gpus} GPU(s){context}")
             say(
-                f"profile: {profile.name}, {len(points)} points{again}, {requests} requests{_expected(sweep, points, runs)}"
+                f"profile: {profile.name}, {points} point{'s' * (points != 1)}{again}, {requests} requests{_expected(sweep, cases)}"
             )
 
     def point(self, measurement: Measurement) -> None:
@@ -92,7 +95,7 @@ class Terminal:
         if not self._quiet:
             self.say("  " + point_line(measurement))
 
-    def summary(self, measurements: Sequence[Measurement]) -> None:
+    def summary(self, measurements: Sequence[Measurement], comparison: SweepComparison | None) -> None:
         """The table of the sweep, and below it what was not as it should be."""
         reporter = self._reporter
         reporter.section("sweep", "=")
@@ -104,16 +107,20 @@ class Terminal:
             if measurement.verdict.word != PASSED:
                 for message in measurement.verdict.messages:
                     reporter.write_line(f"{measurement.verdict.word} {measurement.point}: {message}")
+        if comparison is not None:
+            reporter.section("against the baseline", "=")
+            for line in comparison_lines(comparison):
+                reporter.write_line(line)
 
 
-def _expected(sweep: Sweep, points: Sequence[Point], runs: int) -> str:
+def _expected(sweep: Sweep, cases: Sequence[tuple[Point, int]]) -> str:
     """How long it took the last time, where all points have a result; nothing is guessed."""
     total = 0.0
-    for point in points:
+    for point, _ in cases:
         kept = sweep.earlier(point)
         duration = kept.get("duration") if kept else None
         if not isinstance(duration, int | float):
             return ""
         share = 1 + sweep.profile.num_warmups(point) / sweep.profile.num_prompts(point)
         total += duration * share
-    return f", about {format_s(total * runs)} by the last results"
+    return f", about {format_s(total)} by the last results"

@@ -1,0 +1,20 @@
+"""The same points against a baseline (`--baseline DIR`): is this server slower than it was?
+
+A regression is beyond a factor and statistically beyond the noise from run to run, corrected over the whole sweep.
+"""
+
+from bench_tests.baseline import change_line
+from bench_tests.sweep.point import Point
+from bench_tests.verdict.regression import SweepComparison
+
+
+def test_regression(comparison: SweepComparison, compared: Point) -> None:
+    """No figure of this point is a regression against the baseline."""
+    worse = [change for change in comparison.of(compared) if change.verdict == "regression"]
+    assert not worse, "; ".join(map(change_line, worse))
+
+
+def test_sweep_as_a_whole(comparison: SweepComparison) -> None:
+    """No figure has moved for the worse over the sweep as a whole, which sees less than any single point can show."""
+    worse = [change for change in comparison.overall if change.verdict == "regression"]
+    assert not worse, "; ".join(map(change_line, worse))
