@@ -19,7 +19,7 @@ from bench_tests.load.run import INTERRUPTED, LoadRun, Progress, run_load
 from bench_tests.results import SCHEMA_VERSION, read_result, result_name, same_measurement, write_bytes, write_result
 from bench_tests.server.attach import ServedModel, context_needed, find_vocab
 from bench_tests.server.endpoint import Served
-from bench_tests.server.http import post_json, why_unreachable
+from bench_tests.server.http import post_json, why_unhealthy
 from bench_tests.server.metrics import Metrics, read_metrics
 from bench_tests.sweep.point import Point
 from bench_tests.sweep.profile import Profile
@@ -203,9 +203,9 @@ class Sweep:
         """After trouble: raise ServerGone when the server does not answer any more."""
         gone = self.served.gone()
         deadline = time.monotonic() + REVIVE_S
-        while gone is None and (reason := why_unreachable(self.served.endpoint, "/health", 2.0)):
+        while gone is None and (reason := why_unhealthy(self.served.endpoint, 2.0)):
             if time.monotonic() > deadline:
-                gone = f"the server at {self.served.endpoint.base_url} does not answer any more: {reason}"
+                gone = f"the server at {self.served.endpoint.base_url} does not serve any more: {reason}"
             else:
                 time.sleep(0.5)
         if gone is not None:

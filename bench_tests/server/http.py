@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from bench_tests.server.endpoint import Endpoint
 
-__all__ = ["get", "post_json", "why_unreachable"]
+__all__ = ["get", "post_json", "why_unhealthy", "why_unreachable"]
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -89,3 +89,12 @@ def why_unreachable(endpoint: Endpoint, path: str, timeout_s: float = 10.0) -> s
     except (OSError, HTTPException, ValueError) as why:
         return str(why) or type(why).__name__
     return None
+
+
+def why_unhealthy(endpoint: Endpoint, timeout_s: float = 10.0) -> str | None:
+    """Why a server cannot be serving: no answer from /health, or one of 500 and above; None when it may be."""
+    answer = get(endpoint, "/health", timeout_s)
+    if answer is None:
+        return why_unreachable(endpoint, "/health", timeout_s)
+    # a server without /health says 404, and a dead engine behind a living front 503
+    return f"/health says HTTP {answer[0]}" if answer[0] >= 500 else None
