@@ -10,6 +10,7 @@ import json
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import gcd
 from typing import IO, Any
 from urllib.parse import urlsplit
 
@@ -78,18 +79,19 @@ def prompt_ids(plan: LoadPlan, pool_size: int, serial: int, isl: int) -> Ids:
     The first token behind the prefix is a permutation of the serial, so that no two prompts of a sweep share more than
     the prefix, as long as it has no more prompts than the pool has ids; beyond that they share one token more.
     """
-    prefix = _rng(plan.seed, 2**62).integers(0, pool_size, plan.prefix_len)
     own = _rng(plan.seed, 2**61 + serial).integers(0, pool_size, isl)
     place, number = 0, serial
     while place < isl:
         # multiplying by a number that shares no factor with the pool's size permutes it
-        factor = next(f for f in range(pool_size * 5 // 8 | 1, 2 * pool_size + 2, 2) if np.gcd(f, pool_size) == 1)
+        factor = next(f for f in range(pool_size * 5 // 8 | 1, 2 * pool_size + 2, 2) if gcd(f, pool_size) == 1)
         own[place] = (number * factor + plan.seed) % pool_size
         number //= pool_size
         place += 1
         if not number and place > 1:  # two tokens for every prompt: so the many share one and not by chance two
             break
-    return np.concatenate([prefix, own])
+    if not plan.prefix_len:
+        return own
+    return np.concatenate([_rng(plan.seed, 2**62).integers(0, pool_size, plan.prefix_len), own])
 
 
 class RequestFile:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import resource
 import select
 import statistics
 import sys
@@ -122,11 +123,13 @@ def _run(plan: LoadPlan, control: Control) -> None:
     files.close()
     if tally.uncounted:
         _count(plan, tally)
-    records = tally.records(zero).save()
+    records = tally.records(zero).save(compressed=False)  # the suite compresses them once, for the file
     facts = stats.as_dict() | {
         "nice": nice,
         "zero_unix_s": zero / 1e9,
         "pid": os.getpid(),
+        "max_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "process_cpu_s": time.process_time(),  # all of it: imports, prompts, warm-up, parsing, records
         "uncounted": len(tally.uncounted),
     }
     control.say("done", bytes=len(records), stats=facts)
