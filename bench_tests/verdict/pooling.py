@@ -71,22 +71,21 @@ def _inverse_trigamma(x: float) -> float:
 def prior_df(s2: Floats, df: Floats, expected: Floats) -> float:
     """How alike the points' variances are: the degrees of freedom that the trend is worth beside a point's own runs.
 
-    Infinite when the points differ by no more than chance. Formula: Smyth (2004), Stat. Appl. Genet. Mol. Biol. 3, from
-    the spread of ln(s² / expected) beyond trigamma(df / 2).
+    Infinite when the points differ by no more than chance (one-sided test, about 2 %). Formula: 2·trigamma⁻¹(τ²) as in
+    Smyth (2004), Stat. Appl. Genet. Mol. Biol. 3; τ², the variance of the points' true ln variance, from the cube roots
+    of s² / expected: nearly normal with variance 2 / (9·df) when all are alike (Wilson and Hilferty 1931), which sees a
+    difference earlier than logarithms do.
     """
-    from scipy.special import polygamma
-
-    use = (df > 0) & (s2 > 0)
-    if use.sum() < 3:
+    use = df > 0
+    count = int(use.sum())
+    if count < 4:
         return math.inf
-    z = np.log(s2[use] / expected[use])
-    half = df[use] / 2
-    z = z - polygamma(0, half) + np.log(half)
-    excess = float(z.var(ddof=1) - polygamma(1, half).mean())
-    # a spread that chance gives one time in ten says nothing (1.6·√(2/n), as ln χ² is heavier-tailed than normal)
-    if excess <= 1.6 * float(polygamma(1, half).mean()) * math.sqrt(2 / (use.sum() - 1)):
+    roots = np.cbrt(s2[use] / expected[use])
+    chance = float((2 / (9 * df[use])).mean())
+    excess = float(roots.var(ddof=1)) - chance
+    if excess <= 2.0 * chance * math.sqrt(2 / (count - 1)):
         return math.inf
-    return 2 * _inverse_trigamma(excess)
+    return 2 * _inverse_trigamma(9 * excess / float(roots.mean()) ** 2)
 
 
 def moderate(s2: Floats, df: Floats, expected: Floats, d0: float) -> Floats:
