@@ -26,7 +26,7 @@ Ids = NDArray[np.int64]
 FILLERS = (" a", " the", "\n.", ",")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Request:
     """Where a ready request lies in the file, and what it asks for."""
 

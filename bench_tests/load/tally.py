@@ -109,7 +109,12 @@ class Tally:
             return Records.empty()
         (kind, measured, status, due, send, first, last, connect, isl, osl, got_in, got_out, cached, events, lag,
          first_blur, last_blur, error) = zip(*self.rows, strict=True)  # fmt: skip
-        moments = np.concatenate(self.events)
+        # one by one: a million events more than once in memory would be this process's peak
+        event_s = np.empty(sum(events))
+        place = 0
+        for moments in self.events:
+            event_s[place : place + len(moments)] = (moments - zero_ns) / NS
+            place += len(moments)
 
         def seconds(column: tuple[float, ...]) -> NDArray[np.float64]:
             # differences before floats: a float holds a date to 200 ns only
@@ -130,7 +135,7 @@ class Tally:
             output_tokens=np.array(got_out, np.int64),
             cached_tokens=np.array(cached, np.int64),
             events=np.array(events, np.int64),
-            event_s=(moments - zero_ns) / NS,
+            event_s=event_s,
             lag_s=np.array(lag, np.float64),
             first_blur_s=np.array(first_blur, np.float64),
             last_blur_s=np.array(last_blur, np.float64),
@@ -180,8 +185,9 @@ def _partial(raw: Raw) -> Answer:
         # the loop looks at an end only: what came before it is walked here
         if not raw.framing.closed(raw.buf):
             raw.framing.feed(raw.buf)
-    except BadFraming:
-        pass  # up to there it was well
+    except BadFraming as why:
+        if kind == "cut_off":  # up to there it was well
+            kind, words = "malformed", f"{why}; {words}"
     if raw.framing.status == 200 and raw.framing.spans:
         said = parse_answer(raw.buf, raw.framing)
         failed.ends, failed.output_tokens, failed.input_tokens = said.ends, said.output_tokens, said.input_tokens
