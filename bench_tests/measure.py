@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_tests.errors import NotMeasured, ServerGone, UsageError
+from bench_tests.load.hosts import srun_prefixes
 from bench_tests.load.plan import LoadPlan
 from bench_tests.load.records import KINDS, Records
 from bench_tests.load.run import INTERRUPTED, LoadRun, Progress, run_load
@@ -54,6 +55,7 @@ class Sweep:
     results_dir: Path
     metadata: Mapping[str, Any] = field(default_factory=dict)
     calibrated_events_per_s: float | None = None
+    hosts: Sequence[str] = ()  # that carry the load; empty: this one
     run_id: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}")
     seed: int = 0
     serial: int = 0  # prompts given out so far: no two of a sweep may start alike
@@ -179,7 +181,8 @@ class Sweep:
         if self.profile.load.server_profile:
             post_json(endpoint, "/start_profile", {})
         try:
-            load = run_load(plan, watch=self.served.gone, show=show)
+            launcher = srun_prefixes(list(self.hosts), plan.workers) if self.hosts else None
+            load = run_load(plan, launcher=launcher, watch=self.served.gone, show=show)
         except (NotMeasured, UsageError) as why:
             measurement = self._keep(point, run, started, plan, None, Verdict(ERROR, (str(why),)), [])
             self._still_there(str(why))
@@ -214,6 +217,8 @@ class Sweep:
 
     def _workers(self, point: Point) -> int:
         asked = self.profile.load.processes
+        if self.hosts:
+            return min(point.conc, max(1, asked) * len(self.hosts))
         spare = max(1, len(os.sched_getaffinity(0)) - 1)
         # one process carries 100,000 events/s: more than one only where there may be that many
         return min(point.conc, asked or min(spare, 1 + point.conc // 1024))
@@ -331,6 +336,7 @@ class Sweep:
             cpu_s = sum(float(s.get("cpu_s", 0)) for s in load.stats)
             facts |= {
                 "load_processes": load.workers,
+                "load_hosts": list(self.hosts),
                 "prepare_s": load.prepare_s,
                 "cpu_us_per_event": cpu_s / events * 1e6 if events else None,
                 "kernel_stamps": all(s.get("stamped", False) for s in load.stats),

@@ -131,6 +131,8 @@ OPTIONS = (
     Option("--resume", "keep points that already have a valid result of the same server and settings", _TRUE),
     Option("--load-processes", "load processes that share one point's load, or auto",
            {"metavar": "N", "type": _typed(_processes)}),
+    Option("--load-hosts", "spread each point's load over hosts of this Slurm allocation: all, a number, or names",
+           {"metavar": "all|N|NAMES"}),
     Option("--keep-server", "leave a server that this session started in Slurm running", _TRUE),
     Option("--insecure", "do not verify the server's TLS certificate (recorded in the results)", _TRUE),
     Option("--baseline", "compare with the results in this folder: test_regression.py fails where serving got slower",

@@ -16,6 +16,7 @@ import pytest
 from bench_tests.baseline import save_baseline
 from bench_tests.choose import Choice, choose, obtain
 from bench_tests.errors import BenchError, NotMeasured, ServerError, ServerGone, UsageError
+from bench_tests.load.hosts import load_hosts
 from bench_tests.measure import Measurement, Sweep
 from bench_tests.options import OPTIONS, selected_points
 from bench_tests.reporting import Terminal
@@ -185,10 +186,11 @@ def sweep(request: pytest.FixtureRequest) -> Iterator[Sweep]:
     served: Served | None = None
     try:
         with state.terminal.uncaptured() as say:
+            hosts = load_hosts(state.option("--load-hosts")) if state.option("--load-hosts") else []
             served = obtain(choice, state.results_dir / "logs", bool(state.option("--keep-server")), say)
             model = look_at(served.endpoint, choice.profile.model.id)
         metadata = dict(request.config.getoption("metadata", None) or ())  # pytest-metadata's --metadata KEY VALUE
-        found = Sweep(choice.profile, served, model, state.results_dir, metadata)
+        found = Sweep(choice.profile, served, model, state.results_dir, metadata, hosts=hosts)
         state.terminal.header(found, state.selected)
         yield found
     except ServerError as why:
