@@ -16,6 +16,7 @@ import ctypes
 import gc
 import json
 import os
+import platform
 import resource
 import select
 import statistics
@@ -130,6 +131,7 @@ def _run(plan: LoadPlan, control: Control) -> None:
     facts = stats.as_dict() | {
         "nice": nice,
         "zero_unix_s": zero / 1e9,
+        "host": os.environ.get("SLURMD_NODENAME") or platform.node(),
         "pid": os.getpid(),
         "max_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "process_cpu_s": time.process_time(),  # all of it: imports, prompts, warm-up, parsing, records
