@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bench_tests.calibration_store import Calibration, calibration_for, host_facts
 from bench_tests.errors import NotMeasured, ServerGone, UsageError
 from bench_tests.load.hosts import srun_prefixes
 from bench_tests.load.plan import LoadPlan
@@ -54,7 +54,7 @@ class Sweep:
     model: ServedModel
     results_dir: Path
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    calibrated_events_per_s: float | None = None
+    calibrations: Sequence[Calibration] = ()  # of this client on this host
     hosts: Sequence[str] = ()  # that carry the load; empty: this one
     run_id: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}")
     seed: int = 0
@@ -223,8 +223,13 @@ class Sweep:
         # one process carries 100,000 events/s: more than one only where there may be that many
         return min(point.conc, asked or min(spare, 1 + point.conc // 1024))
 
+    def _calibration(self, load: LoadRun) -> Calibration | None:
+        """What is known of this client under such a load; nothing where other hosts carry it."""
+        return None if self.hosts else calibration_for(self.calibrations, load.workers)
+
     def _run_facts(self, point: Point, load: LoadRun, before: Metrics, after: Metrics) -> RunFacts:
         counted = after.since(before)
+        calibration = self._calibration(load)
         warm = int((~load.records.measured).sum())
         # the server counts warm-ups too: their prompts are new as well, so none of theirs may be cached either
         cached = counted.values.get("cached_tokens")
@@ -245,7 +250,7 @@ class Sweep:
             cached_tokens=cached,
             server_changes=after.changes(before),
             asserted=self.profile.slo.objectives(point),
-            calibrated_events_per_s=self.calibrated_events_per_s,
+            calibrated_events_per_s=calibration.events_per_s if calibration else None,
             extra=notes,
         )
 
@@ -324,17 +329,13 @@ class Sweep:
         return Measurement(point, run, result, path, verdict)
 
     def _client(self, load: LoadRun | None, records: Records) -> dict[str, Any]:
-        facts: dict[str, Any] = {
-            "hostname": platform.node(),
-            "cpu": _cpu_model(),
-            "cores": len(os.sched_getaffinity(0)),
-            "kernel": platform.release(),
-            "python": platform.python_version(),
-        }
+        facts: dict[str, Any] = dict(host_facts())
         if load is not None:
             events = int(records.events.sum())
             cpu_s = sum(float(s.get("cpu_s", 0)) for s in load.stats)
+            calibration = self._calibration(load)
             facts |= {
+                "calibration": calibration.cited() if calibration else None,
                 "load_processes": load.workers,
                 "load_hosts": list(self.hosts),
                 "prepare_s": load.prepare_s,
@@ -348,13 +349,3 @@ class Sweep:
 
 def _rate(rate: float) -> float | str:
     return "inf" if rate == float("inf") else rate
-
-
-def _cpu_model() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

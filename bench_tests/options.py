@@ -143,6 +143,7 @@ OPTIONS = (
            {"metavar": "FILE"}),
     Option("--report", "the self-contained HTML report (default: plots/report.html in the results directory)",
            {"metavar": "FILE"}),
+    Option("--calibrate", "measure this client on this host against the simulated server's truth log, and leave", _TRUE),
     Option("--plot", "draw the pictures from the results directory and leave: no server, no load", _TRUE),
     Option("--no-plot", "do not draw pictures when the sweep ends", _TRUE),
 )  # fmt: skip

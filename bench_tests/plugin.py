@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from bench_tests.baseline import save_baseline
+from bench_tests.calibration_store import load_calibrations
 from bench_tests.choose import Choice, choose, obtain
 from bench_tests.errors import BenchError, NotMeasured, ServerError, ServerGone, UsageError
 from bench_tests.load.hosts import load_hosts
@@ -83,11 +84,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
-    """--plot draws and leaves: no server, no collection."""
+    """--plot draws and leaves, --calibrate measures this client and leaves: no server, no collection."""
     if getattr(config.option, "bench_plot", False):
         session = Session(config)
         drawn = _draw(session, session.terminal.say_plain, details=True)
         return int(pytest.ExitCode.OK if drawn else pytest.ExitCode.USAGE_ERROR)
+    if getattr(config.option, "bench_calibrate", False):
+        from bench_tests.calibrate import calibrate_command
+
+        session = Session(config)
+        return calibrate_command(session.option, session.terminal.say_plain, NOT_MEASURED)
     return None
 
 
@@ -190,7 +196,7 @@ def sweep(request: pytest.FixtureRequest) -> Iterator[Sweep]:
             served = obtain(choice, state.results_dir / "logs", bool(state.option("--keep-server")), say)
             model = look_at(served.endpoint, choice.profile.model.id)
         metadata = dict(request.config.getoption("metadata", None) or ())  # pytest-metadata's --metadata KEY VALUE
-        found = Sweep(choice.profile, served, model, state.results_dir, metadata, hosts=hosts)
+        found = Sweep(choice.profile, served, model, state.results_dir, metadata, load_calibrations(), hosts=hosts)
         state.terminal.header(found, state.selected)
         yield found
     except ServerError as why:
