@@ -79,7 +79,8 @@ def _failed(records: Records, limits: Validity) -> Check:
     share = failed / measured if measured else 1.0
     ok = measured > 0 and share <= limits.max_failed_share and failed < measured
     if not failed:
-        return Check("failed_requests", ok, share, limits.max_failed_share, "share")
+        none = "" if measured else "no request was measured"
+        return Check("failed_requests", ok, share, limits.max_failed_share, "share", none)
     kinds = records.kind[bad]
     counts = ", ".join(f"{int((kinds == k).sum())} {KINDS[k]}" for k in sorted(set(kinds.tolist())))
     example = next((e for e in records.error[bad].tolist() if e), "no words")
