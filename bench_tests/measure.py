@@ -25,6 +25,7 @@ from bench_tests.server.metrics import Metrics, read_metrics
 from bench_tests.sweep.point import Point
 from bench_tests.sweep.profile import Profile
 from bench_tests.verdict.decide import ERROR, Verdict, decide
+from bench_tests.verdict.early import EarlyVerdict
 from bench_tests.verdict.summary import summarize
 from bench_tests.verdict.validity import Check, RunFacts, check_run
 
@@ -84,7 +85,7 @@ class Sweep:
             "isl": point.isl,
             "osl": point.osl,
             "concurrency": point.conc,
-            "num_prompts": self.profile.num_prompts(point),
+            "num_prompts": self._num_prompts(point),
             "num_warmups": self.profile.num_warmups(point),
             "request_rate": _rate(load.request_rate),
             "burstiness": load.burstiness,
@@ -115,7 +116,7 @@ class Sweep:
             isl=point.isl,
             osl=point.osl,
             conc=point.conc,
-            num_prompts=profile.num_prompts(point),
+            num_prompts=self._num_prompts(point),
             num_warmups=profile.num_warmups(point),
             seed=self.seed,
             first_serial=self.serial,
@@ -136,10 +137,18 @@ class Sweep:
             between_tokens_timeout_s=timeouts.between_tokens,
             request_timeout_s=timeouts.request,
             point_timeout_s=timeouts.point,
+            report_values=self._budget(point) > 0,
             workers=workers,
         )
         self.serial += plan.num_prompts + plan.num_warmups
         return plan
+
+    def _budget(self, point: Point) -> int:
+        """How many requests a sequential run may take; 0 where the number is fixed."""
+        return self.profile.slo.max_requests if self.profile.slo.objectives(point) else 0
+
+    def _num_prompts(self, point: Point) -> int:
+        return self._budget(point) or self.profile.num_prompts(point)
 
     # ------------------------------------------------------------------ measuring
 
@@ -182,7 +191,10 @@ class Sweep:
             post_json(endpoint, "/start_profile", {})
         try:
             launcher = srun_prefixes(list(self.hosts), plan.workers) if self.hosts else None
-            load = run_load(plan, launcher=launcher, watch=self.served.gone, show=show)
+            budget = self._budget(point)
+            early = EarlyVerdict(self.profile.slo.objectives(point), budget, point.conc) if budget else None
+            enough = early.add if early else None
+            load = run_load(plan, launcher=launcher, watch=self.served.gone, enough=enough, show=show)
         except (NotMeasured, UsageError) as why:
             measurement = self._keep(point, run, started, plan, None, Verdict(ERROR, (str(why),)), [])
             self._still_there(str(why))
@@ -193,7 +205,8 @@ class Sweep:
         counted = read_metrics(endpoint, self.model.model)
         checks = check_run(load.records, self._run_facts(point, load, before, counted), self.profile.validity)
         objectives = self.profile.slo.objectives(point)
-        verdict = decide(load.records, objectives, self.profile.slo.mode, checks)
+        ended = early.finish(load.records) if early else None
+        verdict = decide(load.records, objectives, self.profile.slo.mode, checks, ended)
         measurement = self._keep(point, run, started, plan, load, verdict, checks, counted.since(before))
         if load.stopped == INTERRUPTED:
             raise KeyboardInterrupt
@@ -242,7 +255,7 @@ class Sweep:
             notes.append(Check("other_load", True, seen / max(ours, 1), 1.01, "share", words))
         return RunFacts(
             point=point,
-            num_prompts=self.profile.num_prompts(point),
+            num_prompts=self._num_prompts(point),
             prefix_len=self.profile.load.prefix_len * (1 + (warm > 0)),
             request_rate=self.profile.load.request_rate,
             client=load.stats,
@@ -258,8 +271,10 @@ class Sweep:
 
     def _slo(self, point: Point) -> dict[str, Any]:
         slo = self.profile.slo
+        budget = {"max_requests": slo.max_requests} if slo.max_requests else {}
         return {
             "mode": slo.mode,
+            **budget,
             "objectives": [{"metric": o.metric, "limit": o.limit_s} for o in slo.objectives(point)],
         }
 
@@ -306,7 +321,7 @@ class Sweep:
             "run_id": self.run_id,
             "run": run,
             "point": {"isl": point.isl, "osl": point.osl, "conc": point.conc},
-            "num_prompts": profile.num_prompts(point),
+            "num_prompts": int(records.measured.sum()) if self._budget(point) else profile.num_prompts(point),
             "request_rate": _rate(profile.load.request_rate),
             "burstiness": profile.load.burstiness,
             "max_concurrency": point.conc,

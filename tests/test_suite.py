@@ -341,3 +341,25 @@ def test_interruption_keeps_what_is_finished(tmp_path: Path, how: signal.Signals
     assert kept[0]["verdict"] in ("PASSED", "ERROR")
     assert "Traceback" not in out
     assert (results / "report.json").exists()
+
+
+# ------------------------------------------------------------------------------------------------ sequential runs
+
+
+@pytest.mark.parametrize(("limit", "code"), [("1s", 0), ("100us", 1)])
+def test_a_sequential_run_ends_when_its_verdict_is_clear(tmp_path: Path, live: Simulator, limit: str, code: int) -> None:
+    profile = QUICK + f'[slo]\nmode = "confident"\nmax_requests = 5000\np99_ttft = "{limit}"\n'
+    outcome = run_suite(tmp_path, "--base-url", live.url, "-k", "isl64 and conc4", profile=profile)
+    assert outcome.code == code, outcome.out
+    (result,) = outcome.results().values()
+    assert 4 < result["completed"] < 5000, "it did not end early"
+    assert result["completed"] == result["num_prompts"]
+    assert result["failed"] == 0
+
+
+def test_a_sequential_run_without_a_clear_verdict_says_so(tmp_path: Path, live: Simulator) -> None:
+    profile = QUICK + '[slo]\nmode = "confident"\nmax_requests = 60\np99_ttft = "1s"\n'
+    outcome = run_suite(tmp_path, "--base-url", live.url, "-k", "isl64 and conc4", profile=profile)
+    assert outcome.code == 12, outcome.out
+    assert "max_requests are spent" in outcome.out
+    assert "more would decide" in outcome.out

@@ -40,6 +40,7 @@ class LoadPlan:
     between_tokens_timeout_s: float = 120.0
     request_timeout_s: float = 3600.0
     point_timeout_s: float = 6 * 3600.0
+    report_values: bool = False  # tell each request's latencies while the run goes on, for a verdict that may end it
     worker: int = 0
     workers: int = 1
     api_key: str | None = field(default=None, repr=False)

@@ -27,6 +27,10 @@ STOP_GRACE_S = 20.0
 ROOT = Path(__file__).resolve().parents[2]
 
 
+# (TTFT, TPOT) of further requests, seconds, None for one that failed → whether no more are needed
+Enough = Callable[[list[tuple[float | None, float | None]]], bool]
+
+
 @dataclass
 class Progress:
     """How far a run is; for a person to look at."""
@@ -67,18 +71,21 @@ def run_load(
     *,
     launcher: Sequence[Sequence[str]] | None = None,
     watch: Callable[[], str | None] | None = None,
+    enough: Enough | None = None,
     show: Callable[[Progress], None] | None = None,
     cores: Sequence[int] | None = None,
 ) -> LoadRun:
     """Run `plan` in `plan.workers` processes that start together.
 
     `launcher` gives each worker's command prefix (srun on another host); without it all run here. `watch` is asked
-    twice a second and stops the run for the reason it returns. KeyboardInterrupt stops it too: what was measured so
+    twice a second and stops the run for the reason it returns. `enough` (with plan.report_values) is given (TTFT, TPOT) of
+    further requests in the order of their numbers, and ends the run early, its running requests finished, when it says so. KeyboardInterrupt stops it too: what was measured so
     far comes back with `stopped` = INTERRUPTED; a second one, while it stops, is raised. Raises NotMeasured and
     UsageError.
     """
     try:
         team = _Team(plan, launcher, cores, show)
+        team.enough = enough
     except OSError as why:  # from None: a traceback through Popen would show the environment, keys included
         what = f"{why.strerror}{f' ({why.filename})' if why.filename else ''}"
         raise NotMeasured(
@@ -117,6 +124,9 @@ class _Team:
         self.local = launcher is None
         self.progress = Progress(total=plan.num_prompts)
         self.by_worker: dict[int, dict[str, Any]] = {}
+        self.enough: Enough | None = None
+        self.values: dict[int, tuple[float | None, float | None]] = {}  # told, but not yet in an unbroken row
+        self.judged = 0  # requests that `enough` has seen
         self.workers: list[_Worker] = []
         self.selector = selectors.DefaultSelector()
         count = max(1, min(plan.workers, plan.conc))
@@ -236,6 +246,20 @@ class _Team:
         self.progress.done = sum(m["done"] for m in latest)
         self.progress.failed = sum(m["failed"] for m in latest)
         self.progress.ttft_s, self.progress.tpot_s = message["ttft_s"], message["tpot_s"]
+        if self.enough is not None:
+            self.values |= {index: (ttft, tpot) for index, ttft, tpot in message["values"]}
+            self._judge(self.enough)
+
+    def _judge(self, enough: Enough) -> None:
+        """In the order of sending, up to the first request that is still running: the fast ones must not come first."""
+        new = []
+        while self.judged in self.values:
+            new.append(self.values.pop(self.judged))
+            self.judged += 1
+        if new and enough(new):
+            self.enough = None
+            for worker in self.workers:
+                self._tell(worker, "enough")
 
     def _died(self, worker: _Worker) -> None:
         if worker.state == "done":

@@ -52,6 +52,7 @@ class Tally:
         self.uncounted: list[tuple[int, str]] = []  # row and text of answers without usage
         self.completed = 0
         self.failed = 0
+        self.outcomes: list[tuple[int, float | None, float | None]] = []  # index, TTFT, TPOT; None: it failed
         self.recent: list[tuple[float, float]] = []  # TTFT and TPOT of the latest completed, for the live line
 
     def add(self, raw: Raw) -> None:
@@ -85,10 +86,12 @@ class Tally:
             return
         if answer.kind == COMPLETED:
             self.completed += 1
-            steps = max(1, answer.output_tokens - 1)
-            self.recent.append(((first - raw.send_ns) / NS, (last - first) / NS / steps))
+            ttft, tpot = (first - raw.send_ns) / NS, (last - first) / NS / max(1, answer.output_tokens - 1)
+            self.recent.append((ttft, tpot))
+            self.outcomes.append((request.index, ttft, tpot))
         else:
             self.failed += 1
+            self.outcomes.append((request.index, None, None))
 
     def _check_length(self, request: Request, answer: Answer) -> None:
         got, asked = answer.output_tokens, request.osl

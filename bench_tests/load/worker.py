@@ -45,6 +45,7 @@ class Control:
         self.out = sys.stdout.buffer
         self._in = b""
         self.stop = ""
+        self.enough = False  # no further request is needed; those that run are finished
 
     def say(self, event: str, **facts: Any) -> None:
         self.out.write(json.dumps({"event": event, **facts}).encode() + b"\n")
@@ -81,6 +82,8 @@ class Control:
             line, _, self._in = self._in.partition(b"\n")
             if line.startswith(b"stop"):
                 self.stop = line.decode()[5:] or "stopped"
+            elif line == b"enough":
+                self.enough = True
         return self.stop or None
 
 
@@ -108,7 +111,7 @@ def _run(plan: LoadPlan, control: Control) -> None:
     gc.collect()
     gc.freeze()
     gc.disable()
-    progress = _Progress(control, tally)
+    progress = _Progress(control, tally, loop, plan.report_values)
     if not control.wait_go():
         raise NotMeasured(control.stop)
     warm = PhaseStats()
@@ -170,8 +173,8 @@ def _give_memory_back() -> None:
 class _Progress:
     """The loop's chore: hears a stop, and says twice a second how far it is."""
 
-    def __init__(self, control: Control, tally: Tally) -> None:
-        self.control, self.tally = control, tally
+    def __init__(self, control: Control, tally: Tally, loop: Loop, report_values: bool) -> None:
+        self.control, self.tally, self.loop, self.report_values = control, tally, loop, report_values
         self.next_s = 0.0
 
     def __call__(self) -> str | None:
@@ -182,9 +185,13 @@ class _Progress:
             medians = [statistics.median(column) for column in zip(*recent, strict=True)] or [None, None]
             self.control.say(
                 "progress", rows=len(self.tally.rows), done=self.tally.completed, failed=self.tally.failed,
-                ttft_s=medians[0], tpot_s=medians[1],
+                ttft_s=medians[0], tpot_s=medians[1], values=self.tally.outcomes if self.report_values else [],
             )  # fmt: skip
-        return self.control.stopped()
+            self.tally.outcomes = []
+        stop = self.control.stopped()
+        if self.control.enough:
+            self.loop.todo.clear()
+        return stop
 
 
 if __name__ == "__main__":

@@ -68,6 +68,7 @@ class Slo:
     limits_s: Mapping[str, float] = field(default_factory=dict)
     overrides: Sequence[Override] = ()
     mode: str = "point"
+    max_requests: int = 0  # confident: the load goes on until the verdict is clear, up to so many requests; 0: it doesn't
 
     def objectives(self, point: Point) -> tuple[Objective, ...]:
         """What holds for this point; empty when it has none."""
@@ -124,7 +125,13 @@ def parse_slo_table(table: Mapping[str, Any], where: str) -> Slo:
     mode = table.get("mode", "point")
     if mode not in MODES:
         raise UsageError(f"{where} slo.mode: {mode!r}; expected one of {', '.join(MODES)}")
-    limits = {k: v for k, v in _limits(table, f"{where} slo", ("mode", "override")).items() if v is not None}
+    budget = table.get("max_requests", 0)
+    if type(budget) is not int or budget < 0:
+        raise UsageError(f"{where} slo.max_requests: {budget!r}; expected a whole number, 0 for none")
+    if budget and mode != "confident":
+        raise UsageError(f"{where} slo.max_requests: {budget} needs mode = 'confident': only that can end early or go on")
+    own = ("mode", "max_requests", "override")
+    limits = {k: v for k, v in _limits(table, f"{where} slo", own).items() if v is not None}
     overrides = []
     entries = table.get("override", [])
     if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
@@ -141,7 +148,7 @@ def parse_slo_table(table: Mapping[str, Any], where: str) -> Slo:
                     )
                 select[axis] = tuple(values)
         overrides.append(Override(_limits(entry, here, AXES), select))
-    return Slo(limits, tuple(overrides), mode)
+    return Slo(limits, tuple(overrides), mode, budget)
 
 
 def _limits(table: Mapping[str, Any], where: str, others: Sequence[str]) -> dict[str, float | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -10,6 +10,7 @@ from bench_tests.load.records import Records
 from bench_tests.sweep.slo import Objective
 from bench_tests.sweep.units import format_s
 from bench_tests.verdict.confidence import Judgement, judge
+from bench_tests.verdict.run_noise import assumed_noise
 from bench_tests.verdict.summary import figure, latencies_s
 from bench_tests.verdict.validity import Check
 
@@ -26,8 +27,18 @@ class Verdict:
     messages: tuple[str, ...] = ()
 
 
-def decide(records: Records, objectives: Sequence[Objective], mode: str, checks: Sequence[Check]) -> Verdict:
-    """Judge a run. What is not valid is an ERROR whatever its figures; without objectives what is measured passes."""
+def decide(
+    records: Records,
+    objectives: Sequence[Objective],
+    mode: str,
+    checks: Sequence[Check],
+    early: Mapping[str, str] | None = None,
+) -> Verdict:
+    """Judge a run. What is not valid is an ERROR whatever its figures; without objectives what is measured passes.
+
+    `early`: metric → PASS, FAIL or INSUFFICIENT of a sequential run, which must not be judged a second time.
+    In confident mode the verdict is about the server and not about this run: what moves from run to run is allowed for.
+    """
     doubts = [check.text or check.name for check in checks if not check.ok]
     if doubts:
         return Verdict(ERROR, tuple(doubts))
@@ -45,12 +56,15 @@ def decide(records: Records, objectives: Sequence[Objective], mode: str, checks:
             mean = figure(of, "mean") or 0.0
             (held if mean <= objective.limit_s else failed).append(_mean_words(objective, mean, len(of)))
             continue
-        judged = judge(of, quantile, objective.limit_s, cast('Literal["point", "confident"]', mode))
+        noise = assumed_noise(objective.latency) if mode == "confident" else None
+        judged = judge(of, quantile, objective.limit_s, cast('Literal["point", "confident"]', mode), noise=noise)
         words = _words(objective, judged)
-        if judged.verdict == "INSUFFICIENT":
-            unclear.append(f"{words}: {judged.text}")
+        word = early.get(objective.metric, "INSUFFICIENT") if early is not None else judged.verdict
+        if word == "INSUFFICIENT":
+            spent = "; max_requests are spent" if early is not None else ""
+            unclear.append(f"{words}: {judged.text}{spent}")
         else:
-            (held if judged.verdict == "PASS" else failed).append(words)
+            (held if word == "PASS" else failed).append(words)
     if failed:
         return Verdict(FAILED, tuple(failed))
     if unclear:

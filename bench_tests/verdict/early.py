@@ -1,0 +1,66 @@
+"""Ends a run as soon as its verdict is clear: one sequential judge an objective. Knows the judges and the objectives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from bench_tests.errors import UsageError
+from bench_tests.load.records import Records
+from bench_tests.sweep.slo import Objective
+from bench_tests.verdict.confidence import Verdict
+from bench_tests.verdict.run_noise import assumed_noise
+from bench_tests.verdict.sequential import SequentialJudge
+
+__all__ = ["EarlyVerdict"]
+
+
+class EarlyVerdict:
+    """Takes requests' latencies in the order of sending and says when no more are needed.
+
+    The start burst (the first `conc` requests, which all start at once) is left out, as the steady state has it.
+    """
+
+    def __init__(self, objectives: Sequence[Objective], max_requests: int, conc: int) -> None:
+        self.skip = conc
+        self.taken = 0
+        self.judges: dict[str, SequentialJudge] = {}
+        for objective in objectives:
+            quantile = objective.quantile
+            if quantile is None or objective.latency not in ("ttft", "tpot"):
+                raise UsageError(
+                    f"slo.max_requests: {objective} cannot be judged request by request; use percentiles of TTFT and TPOT"
+                )
+            self.judges[objective.metric] = SequentialJudge(
+                quantile, objective.limit_s, max_requests=max(1, max_requests - conc), block=conc,
+                noise=assumed_noise(objective.latency),
+            )  # fmt: skip
+
+    def add(self, values: Sequence[tuple[float | None, float | None]]) -> bool:
+        """(TTFT, TPOT) of further requests, seconds; None for one that failed. True when the verdict is clear: one
+        objective is clearly broken, or all are clearly kept.
+        """
+        new = values[min(self.skip, len(values)) :]
+        self.skip -= len(values) - len(new)
+        self.taken += len(values)
+        for metric, judge in self.judges.items():
+            place = 0 if metric.endswith("ttft") else 1
+            judge.update([v for pair in new if (v := pair[place]) is not None and math.isfinite(v)])
+        return self.clear
+
+    @property
+    def clear(self) -> bool:
+        verdicts = [judge.verdict for judge in self.judges.values()]
+        return bool(verdicts) and ("FAIL" in verdicts or all(verdict == "PASS" for verdict in verdicts))
+
+    def finish(self, records: Records) -> dict[str, Verdict]:
+        """The verdict of each metric after the run; requests that were not told yet are taken from its records."""
+        sent = records.measured & ~np.isnan(records.send_s)
+        order = np.argsort(records.send_s[sent], kind="stable")[self.taken :]
+        done, ttft, tpot = (
+            column[sent][order].tolist() for column in (records.completed, records.ttft_s(), records.tpot_s())
+        )
+        self.add([(a, b) if ok else (None, None) for ok, a, b in zip(done, ttft, tpot, strict=True)])
+        return {metric: judge.verdict or "INSUFFICIENT" for metric, judge in self.judges.items()}
