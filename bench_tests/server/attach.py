@@ -133,7 +133,7 @@ def _models(body: bytes, url: str) -> list[dict[str, Any]]:
         models = json.loads(body)["data"]
         if models and all(isinstance(m["id"], str) for m in models):
             return list(models)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         pass
     raise ServerError(f"the server at {url} answers /v1/models, but not with a list of models; is it a vLLM server?")
 
@@ -143,7 +143,7 @@ def _version(endpoint: Endpoint) -> tuple[str, bool]:
     try:
         said = json.loads(answer[1]) if answer and answer[0] == 200 else {}
         return str(said.get("version", "unknown")), said.get("simulated") is True
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return "unknown", False
 
 
