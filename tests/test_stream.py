@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+import tracemalloc
 from itertools import pairwise
 from unittest.mock import patch
 
@@ -263,6 +265,21 @@ def test_events_are_found_however_the_segments_fall(cuts: list[int]) -> None:
 def _cut(body: bytes, cuts: list[int]) -> list[bytes]:
     edges = sorted({0, *[c for c in cuts if c < len(body)], len(body)})
     return [body[a:b] for a, b in pairwise(edges)]
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_huge_text_is_read_in_little_time_and_memory(place: int) -> None:
+    texts = ["a", "b", "c", "d"]
+    texts[place] = "x" * 10_000_000
+    raw = chunked(*stream(texts))
+    framing = framed(raw)
+    tracemalloc.start()
+    started = time.process_time()
+    answer = parse_answer(raw, framing)
+    assert (kind(answer), len(answer.ends)) == ("completed", 4)
+    assert time.process_time() - started < 2
+    assert tracemalloc.get_traced_memory()[1] < 400e6
+    tracemalloc.stop()
 
 
 def test_split_events_gives_the_offset_behind_each_blank_line() -> None:
