@@ -58,7 +58,7 @@ def hook(case: Case, code: str, where: str = "load.worker") -> None:
     case.env["PYTHONPATH"] = str(folder)
 
 
-def until(true: Callable[[], bool], what: str, seconds: float = 30) -> None:
+def until(true: Callable[[], bool], what: str, seconds: float = 75) -> None:
     """Wait for something that the run does."""
     deadline = time.monotonic() + seconds
     while not true():

@@ -164,6 +164,10 @@ def run_row(row: Row, folder: Path, servers: Servers, key: str) -> Outcome:
                 if case.during is not None:
                     case.during(process)
                 printed, _ = process.communicate(timeout=LIMIT_S)
+            except (TimeoutError, subprocess.TimeoutExpired) as why:
+                process.kill()
+                why.add_note(process.communicate()[0][-4000:])
+                raise
             finally:
                 if process.poll() is None:
                     process.kill()
