@@ -36,7 +36,18 @@ from bench_tests.server.simulator import SimSpec, Simulator
 from bench_tests.sweep.profile import Profile, load_profile
 from bench_tests.sweep.units import format_s
 
-__all__ = ["Truth", "calibrate", "calibrate_command", "figures", "ladder", "read_truth", "table"]
+__all__ = [
+    "Truth",
+    "calibrate",
+    "calibrate_command",
+    "figures",
+    "ladder",
+    "place",
+    "read_truth",
+    "share_cores",
+    "table",
+    "truth_of",
+]
 
 Say = Callable[[str], None]
 Floats = NDArray[np.float64]
@@ -70,10 +81,15 @@ def read_truth(path: Path, skip: int = 0) -> Truth:
     Formula: TTFT = first token written − request's first byte received; TPOT = (last − first) / (tokens − 1); ITL =
     gaps between events written, pooled. Raises NotMeasured for a log that holds no completed request.
     """
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    rows = sorted((row for row in rows if row["outcome"] == "ok"), key=lambda row: row["t_first_byte"])[skip:]
+    rows = [row for row in map(json.loads, path.read_text().splitlines()) if row["outcome"] == "ok"]
+    rows = sorted(rows, key=lambda row: int(row["t_first_byte"]))[skip:]
     if not rows:
         raise NotMeasured(f"{path}: no completed request in this truth log")
+    return truth_of(rows)
+
+
+def truth_of(rows: Sequence[Mapping[str, Any]]) -> Truth:
+    """The latencies of these rows of a truth log, at least one."""
     first, last = (np.array([row[key] for row in rows], np.int64) for key in ("t_first_token", "t_last_token"))
     arrived = np.array([row["t_first_byte"] for row in rows], np.int64)
     tokens = np.array([row["n_tokens"] for row in rows], np.int64)
@@ -148,7 +164,7 @@ def calibrate(
 
 
 def _measure(streams: int, gap_ms: float, processes: int, folder: Path) -> Rung:
-    client_cores, server_cores = _share_cores(processes)
+    client_cores, server_cores = share_cores(processes)
     log = folder / "truth.jsonl"
     servers = max(1, min(8, len(server_cores)))
     spec = SimSpec(
@@ -158,7 +174,7 @@ def _measure(streams: int, gap_ms: float, processes: int, folder: Path) -> Rung:
     warmups = max(processes, streams // 4)
     with Simulator(spec) as simulator:
         for pid in simulator.pids:
-            _place(pid, server_cores)
+            place(pid, server_cores)
         plan = LoadPlan(
             simulator.url, spec.model, ISL, OSL, streams, WAVES * streams, warmups, seed=1, workers=processes
         )
@@ -167,7 +183,7 @@ def _measure(streams: int, gap_ms: float, processes: int, folder: Path) -> Rung:
     return judge(streams, gap_ms, load, read_truth(log, warmups))
 
 
-def _share_cores(processes: int) -> tuple[list[int] | None, list[int]]:
+def share_cores(processes: int) -> tuple[list[int] | None, list[int]]:
     """Cores of the load processes, and of the server; all cores for both where they cannot be kept apart."""
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) <= processes:
@@ -175,7 +191,8 @@ def _share_cores(processes: int) -> tuple[list[int] | None, list[int]]:
     return cores[-processes:], cores[:-processes]
 
 
-def _place(pid: int, cores: Sequence[int]) -> None:
+def place(pid: int, cores: Sequence[int]) -> None:
+    """Keep a server's process to these cores and ahead of ordinary processes, as far as we may."""
     try:
         os.sched_setaffinity(pid, cores)
         os.setpriority(os.PRIO_PROCESS, pid, SERVER_NICE)
