@@ -6,9 +6,7 @@ command (tests/vllm/install.sh makes one); without it these tests are skipped.
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -20,53 +18,11 @@ import pytest
 
 from bench_tests.load.records import Records
 from bench_tests.server.endpoint import Endpoint
-from bench_tests.server.http import get, post_json
+from bench_tests.server.http import get
 from bench_tests.server.metrics import read_metrics
-from tests.suite import Outcome, run_suite
+from tests.vllm.conftest import ENGINE, VLLM, needs_vllm, sweep
 
-VLLM = os.environ.get("BENCH_VLLM") or shutil.which("vllm")
-pytestmark = pytest.mark.skipif(not VLLM, reason="no vLLM: set $BENCH_VLLM (tests/vllm/install.sh makes one)")
-
-ENGINE = ["--load-format", "dummy", "--max-model-len", "16384", "--enforce-eager", "--dtype", "bfloat16"]
-# two cores are shared by the engine and the client: where it is held back is not what these tests are about
-PROFILE = """
-name = "tiny"
-base = "demo"
-[model]
-id = "tiny"
-vocab_size = 4096
-[server]
-serve_command = ["{vllm}", "serve", "{model}", "--served-model-name", "tiny"]
-serve_args = {args}
-startup_timeout = "5min"
-port = 0
-env = {{ VLLM_CPU_KVCACHE_SPACE = "2", OMP_NUM_THREADS = "1", HF_HUB_OFFLINE = "1", VLLM_LOGGING_LEVEL = "WARNING" }}
-[slo]
-p99_ttft = "60s"
-p99_tpot = "10s"
-[validity]
-max_core_wait = "1s"
-max_pause = "30s"
-max_blur_share = 1.0
-min_concurrency_share = 0.5
-"""
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tests.vllm.make_tiny_model import make
-
-    folder = tmp_path_factory.mktemp("model") / "tiny"
-    folder.mkdir()
-    assert make(folder) == 4096
-    return folder
-
-
-@pytest.fixture(scope="module")
-def profile(model: Path) -> str:
-    return PROFILE.format(vllm=VLLM, model=model, args=json.dumps(ENGINE)).replace(
-        'serve", "tiny"', f'serve", "{model}"'
-    )
+pytestmark = needs_vllm
 
 
 @pytest.fixture(scope="module")
@@ -97,11 +53,6 @@ def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[En
     finally:
         os.killpg(process.pid, 15)
         process.wait(60)
-
-
-def sweep(folder: Path, server: Endpoint, *args: str, profile: str | None = None) -> Outcome:
-    env = {"OPENAI_API_KEY": server.api_key or "", "BENCH_NONE": ""}
-    return run_suite(folder, "--base-url", server.base_url, *args, profile=profile, env=env)
 
 
 def test_a_live_server_is_swept_and_agrees_with_itself(tmp_path: Path, server: Endpoint) -> None:
@@ -219,48 +170,3 @@ def load():
 threads = [threading.Thread(target=load) for _ in range(8)]
 [t.start() for t in threads]
 """
-
-
-def test_local_server_is_started_measured_and_stopped(tmp_path: Path, profile: str) -> None:
-    outcome = run_suite(
-        tmp_path, "--server", "local", "--point", "isl128-osl8-conc2", "--num-prompts", "8", profile=profile
-    )
-    assert outcome.code == 0, outcome.out
-    (result,) = outcome.results().values()
-    assert result["completed"] == 8
-    assert result["server"]["kind"] == "local"
-    left = subprocess.run(
-        ["pgrep", "-f", f"served-model-name tiny.*--port {_port(result)}"], capture_output=True, text=True
-    )
-    assert left.stdout == "", "a process of the server is left"
-
-
-def _port(result: dict[str, object]) -> str:
-    return str(result["server"]["base_url"]).rpartition(":")[2]  # type: ignore[index]
-
-
-def test_an_engine_that_dies_in_the_middle_is_an_error_and_ends_the_session(tmp_path: Path, profile: str) -> None:
-    """A seeded long prompt kills the CPU build's engine: error events in 200 streams, then no server at all."""
-    from bench_tests.server.local import LocalServer
-    from bench_tests.sweep.profile import load_profile
-
-    path = tmp_path / "tiny.toml"
-    path.write_text(profile)
-    local = LocalServer.start(load_profile(str(path)), tmp_path, print)
-    try:
-        body = {"model": "tiny", "prompt": [300] * 12000, "max_tokens": 64, "seed": 1, "temperature": 1.0}
-        import threading
-
-        killer = threading.Timer(6.0, lambda: post_json(local.endpoint, "/v1/completions", body))
-        killer.start()
-        outcome = sweep(
-            tmp_path, local.endpoint, "--point", "isl2048-osl2000-conc4", "--point", "isl64-osl8-conc1", profile=profile
-        )
-        killer.join()
-    finally:
-        local.stop()
-    assert outcome.code == 13, outcome.out
-    first = outcome.results()["tiny_vllm_tp1_isl2048_osl2000_conc4"]
-    assert first["verdict"] == "ERROR"
-    assert first["failed"] > 0
-    assert "isl64-osl8-conc1: PASSED" not in outcome.out

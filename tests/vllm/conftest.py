@@ -1,0 +1,62 @@
+"""What the tests with a real vLLM share: the tiny model, a profile that serves it, and how the suite is run on it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from bench_tests.server.endpoint import Endpoint
+from tests.suite import Outcome, run_suite
+
+VLLM = os.environ.get("BENCH_VLLM") or shutil.which("vllm")
+needs_vllm = pytest.mark.skipif(not VLLM, reason="no vLLM: set $BENCH_VLLM (tests/vllm/install.sh makes one)")
+
+ENGINE = ["--load-format", "dummy", "--max-model-len", "16384", "--enforce-eager", "--dtype", "bfloat16"]
+# two cores are shared by the engine and the client: where it is held back is not what these tests are about
+PROFILE = """
+name = "tiny"
+base = "demo"
+[model]
+id = "tiny"
+vocab_size = 4096
+[server]
+serve_command = ["{vllm}", "serve", "{model}", "--served-model-name", "tiny"]
+serve_args = {args}
+startup_timeout = "5min"
+port = 0
+env = {{ VLLM_CPU_KVCACHE_SPACE = "2", OMP_NUM_THREADS = "1", HF_HUB_OFFLINE = "1", VLLM_LOGGING_LEVEL = "WARNING" }}
+[slo]
+p99_ttft = "60s"
+p99_tpot = "10s"
+[validity]
+max_core_wait = "1s"
+max_pause = "30s"
+max_blur_share = 1.0
+min_concurrency_share = 0.5
+"""
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.vllm.make_tiny_model import make
+
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    folder.mkdir()
+    assert make(folder) == 4096
+    return folder
+
+
+@pytest.fixture(scope="session")
+def profile(model: Path) -> str:
+    return PROFILE.format(vllm=VLLM, model=model, args=json.dumps(ENGINE)).replace(
+        'serve", "tiny"', f'serve", "{model}"'
+    )
+
+
+def sweep(folder: Path, server: Endpoint, *args: str, profile: str | None = None) -> Outcome:
+    env = {"OPENAI_API_KEY": server.api_key or "", "BENCH_NONE": ""}
+    return run_suite(folder, "--base-url", server.base_url, *args, profile=profile, env=env)

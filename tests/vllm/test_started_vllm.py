@@ -1,0 +1,55 @@
+"""A real vLLM that the suite starts itself, and one whose engine dies. Apart from the other file: one engine at a time."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from pathlib import Path
+
+from bench_tests.server.http import post_json
+from bench_tests.server.local import LocalServer
+from bench_tests.sweep.profile import load_profile
+from tests.suite import run_suite
+from tests.vllm.conftest import needs_vllm, sweep
+
+pytestmark = needs_vllm
+
+
+def test_local_server_is_started_measured_and_stopped(tmp_path: Path, profile: str) -> None:
+    outcome = run_suite(
+        tmp_path, "--server", "local", "--point", "isl128-osl8-conc2", "--num-prompts", "8", profile=profile
+    )
+    assert outcome.code == 0, outcome.out
+    (result,) = outcome.results().values()
+    assert result["completed"] == 8
+    assert result["server"]["kind"] == "local"
+    left = subprocess.run(
+        ["pgrep", "-f", f"served-model-name tiny.*--port {_port(result)}"], capture_output=True, text=True
+    )
+    assert left.stdout == "", "a process of the server is left"
+
+
+def _port(result: dict[str, object]) -> str:
+    return str(result["server"]["base_url"]).rpartition(":")[2]  # type: ignore[index]
+
+
+def test_an_engine_that_dies_in_the_middle_is_an_error_and_ends_the_session(tmp_path: Path, profile: str) -> None:
+    """A seeded long prompt kills the CPU build's engine: error events in 200 streams, then no server at all."""
+    path = tmp_path / "tiny.toml"
+    path.write_text(profile)
+    local = LocalServer.start(load_profile(str(path)), tmp_path, print)
+    try:
+        body = {"model": "tiny", "prompt": [300] * 12000, "max_tokens": 64, "seed": 1, "temperature": 1.0}
+        killer = threading.Timer(6.0, lambda: post_json(local.endpoint, "/v1/completions", body))
+        killer.start()
+        outcome = sweep(
+            tmp_path, local.endpoint, "--point", "isl2048-osl2000-conc4", "--point", "isl64-osl8-conc1", profile=profile
+        )
+        killer.join()
+    finally:
+        local.stop()
+    assert outcome.code == 13, outcome.out
+    first = outcome.results()["tiny_vllm_tp1_isl2048_osl2000_conc4"]
+    assert first["verdict"] == "ERROR"
+    assert first["failed"] > 0
+    assert "isl64-osl8-conc1: PASSED" not in outcome.out
