@@ -1,0 +1,143 @@
+"""`python -m benchmarks.soak`: does the client stay the same over an hour? Memory, descriptors and threads over time.
+
+Loads a simulated server at 256 streams in one load process and looks at that process, and at the suite's side of it, each
+few seconds. Prints a table, writes it as CSV where asked, and ends with 1 when something grew.
+
+    python -m benchmarks.soak --minutes 60 --csv soak.csv
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import sys
+import time
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+from bench_tests.load.plan import LoadPlan
+from bench_tests.load.run import LoadRun, run_load
+from bench_tests.server.simulator import SimSpec, Simulator
+
+__all__ = ["Sample", "grew", "main", "soak"]
+
+SETTLE = 0.25  # of the run is left out of the comparison: pools and buffers fill
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One look at a process. Memory in MB of resident set."""
+
+    at_s: float
+    done: int
+    memory_mb: float
+    descriptors: int
+    threads: int
+
+
+def look(pid: int, at_s: float, done: int) -> Sample | None:
+    """The process now; None when it is gone."""
+    try:
+        status = dict(
+            line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line
+        )
+        memory = int(status["VmRSS"].split()[0]) / 1024
+        return Sample(at_s, done, memory, len(os.listdir(f"/proc/{pid}/fd")), int(status["Threads"]))
+    except (OSError, KeyError):
+        return None
+
+
+def _child() -> int | None:
+    """The load process of this one."""
+    for entry in Path("/proc").iterdir():
+        try:
+            if not entry.name.isdigit() or b"bench_tests.load.worker" not in (entry / "cmdline").read_bytes():
+                continue
+            if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == os.getpid():
+                return int(entry.name)
+        except (OSError, IndexError):
+            continue
+    return None
+
+
+def soak(
+    minutes: float, streams: int, isl: int, osl: int, gap_ms: float, every_s: float
+) -> tuple[list[Sample], LoadRun]:
+    """Load for that long; the samples of the load process, and the run."""
+    seconds_each = 0.2 + osl * gap_ms / 1000
+    requests = int(streams * minutes * 60 / seconds_each)
+    samples: list[Sample] = []
+    start = time.monotonic()
+    child: int | None = None
+    progress = [0]
+
+    def watch() -> str | None:
+        nonlocal child
+        child = child or _child()
+        now = time.monotonic() - start
+        if child is not None and (not samples or now - samples[-1].at_s >= every_s):
+            sample = look(child, now, progress[0])
+            if sample is not None:
+                samples.append(sample)
+        return "the time is over" if now > minutes * 60 else None
+
+    with Simulator(SimSpec(mode="paced", ttft_ms=200, gap_ms=gap_ms, ttft_jitter="uniform:100")) as sim:
+        plan = LoadPlan(sim.url, "simulated", isl, osl, streams, requests, 0, seed=1)
+        run = run_load(plan, watch=watch, show=lambda p: progress.__setitem__(0, p.done + p.failed))
+    return samples, run
+
+
+def grew(samples: list[Sample], bytes_a_request: float) -> list[str]:
+    """What is more in the last quarter than it was when all had settled, in words; records, which are kept, allowed for."""
+    settled = [s for s in samples if s.at_s >= SETTLE * samples[-1].at_s] if samples else []
+    if len(settled) < 4:
+        return ["too few samples to say; run it longer"]
+    first, last = settled[0], settled[-1]
+    found = []
+    allowed = first.memory_mb * 1.1 + 5 + (last.done - first.done) * bytes_a_request / 1e6
+    if last.memory_mb > allowed:
+        found.append(
+            f"memory: {first.memory_mb:.0f} MB, then {last.memory_mb:.0f} MB; expected at most {allowed:.0f} MB"
+        )
+    for name in ("descriptors", "threads"):
+        before, after = getattr(first, name), getattr(last, name)
+        if after > before + 2:
+            found.append(f"{name}: {before}, then {after}")
+    return found
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line. Exit status 1 when something grew or a request failed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--streams", type=int, default=256)
+    parser.add_argument("--isl", type=int, default=64)
+    parser.add_argument("--osl", type=int, default=128)
+    parser.add_argument("--gap-ms", type=float, default=50.0)
+    parser.add_argument("--every-s", type=float, default=5.0)
+    parser.add_argument("--csv", type=Path)
+    given = parser.parse_args(argv)
+    samples, run = soak(given.minutes, given.streams, given.isl, given.osl, given.gap_ms, given.every_s)
+    names = [f.name for f in fields(Sample)]
+    print("  ".join(f"{name:>11}" for name in names))
+    for sample in samples[:: max(1, len(samples) // 20)]:
+        print("  ".join(f"{value:11.1f}" if isinstance(value, float) else f"{value:11d}" for value in astuple(sample)))
+    if given.csv:
+        with given.csv.open("w", newline="") as out:
+            writer = csv.writer(out)
+            writer.writerow(names)
+            writer.writerows(map(astuple, samples))
+    completed = int(run.records.completed.sum())
+    failed = int((run.records.measured & (run.records.kind != 0)).sum()) - int(
+        (run.records.error == "the time is over").sum()
+    )
+    failed -= int((run.records.error == "not sent: the time is over").sum())
+    # 16 bytes an event (its moment, twice while the records are made) and a row of some 600
+    found = grew(samples, 16.0 * given.osl + 600)
+    print(f"{completed} requests completed, {failed} failed; " + ("; ".join(found) or "nothing grew"))
+    return 1 if found or failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
