@@ -347,7 +347,9 @@ def test_interruption_keeps_what_is_finished(tmp_path: Path, how: signal.Signals
 
 
 @pytest.mark.parametrize(("limit", "code"), [("1s", 0), ("100us", 1)])
-def test_a_sequential_run_ends_when_its_verdict_is_clear(tmp_path: Path, live: Simulator, limit: str, code: int) -> None:
+def test_a_sequential_run_ends_when_its_verdict_is_clear(
+    tmp_path: Path, live: Simulator, limit: str, code: int
+) -> None:
     profile = QUICK + f'[slo]\nmode = "confident"\nmax_requests = 5000\np99_ttft = "{limit}"\n'
     outcome = run_suite(tmp_path, "--base-url", live.url, "-k", "isl64 and conc4", profile=profile)
     assert outcome.code == code, outcome.out

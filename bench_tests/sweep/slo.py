@@ -68,7 +68,9 @@ class Slo:
     limits_s: Mapping[str, float] = field(default_factory=dict)
     overrides: Sequence[Override] = ()
     mode: str = "point"
-    max_requests: int = 0  # confident: the load goes on until the verdict is clear, up to so many requests; 0: it doesn't
+    max_requests: int = (
+        0  # confident: the load goes on until the verdict is clear, up to so many requests; 0: it doesn't
+    )
 
     def objectives(self, point: Point) -> tuple[Objective, ...]:
         """What holds for this point; empty when it has none."""
@@ -129,7 +131,9 @@ def parse_slo_table(table: Mapping[str, Any], where: str) -> Slo:
     if type(budget) is not int or budget < 0:
         raise UsageError(f"{where} slo.max_requests: {budget!r}; expected a whole number, 0 for none")
     if budget and mode != "confident":
-        raise UsageError(f"{where} slo.max_requests: {budget} needs mode = 'confident': only that can end early or go on")
+        raise UsageError(
+            f"{where} slo.max_requests: {budget} needs mode = 'confident': only that can end early or go on"
+        )
     own = ("mode", "max_requests", "override")
     limits = {k: v for k, v in _limits(table, f"{where} slo", own).items() if v is not None}
     overrides = []
