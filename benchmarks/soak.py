@@ -90,7 +90,8 @@ def soak(
 
 def grew(samples: list[Sample], bytes_a_request: float) -> list[str]:
     """What is more in the last quarter than it was when all had settled, in words; records, which are kept, allowed for."""
-    settled = [s for s in samples if s.at_s >= SETTLE * samples[-1].at_s] if samples else []
+    loaded = [s for s in samples if s.done]
+    settled = [s for s in loaded if s.at_s >= loaded[0].at_s + SETTLE * (loaded[-1].at_s - loaded[0].at_s)]
     if len(settled) < 4:
         return ["too few samples to say; run it longer"]
     first, last = settled[0], settled[-1]

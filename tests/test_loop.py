@@ -87,7 +87,7 @@ def test_a_rate_starts_requests_when_they_are_due(sim: Simulator) -> None:
     assert kinds(records) == {"completed": 60}
     late = records.send_s - records.scheduled_s
     assert late.min() >= 0
-    assert np.median(late) < 0.005
+    assert np.median(late) < 0.05  # some 0.1 ms where the machine is not shared
     assert records.scheduled_s.max() == pytest.approx(1.0, abs=0.1)
     assert len(set(records.scheduled_s.tolist())) == 60
 

@@ -10,7 +10,7 @@ from benchmarks.soak import Sample, grew, main
 def samples(memory: float = 0.0, descriptors: float = 0.0, threads: float = 0.0, requests: int = 100) -> list[Sample]:
     """Twenty looks; the arguments are what each look adds."""
     return [
-        Sample(i * 5.0, i * requests, 60 + memory * i, int(260 + descriptors * i), int(24 + threads * i))
+        Sample(i * 5.0, (i + 1) * requests, 60 + memory * i, int(260 + descriptors * i), int(24 + threads * i))
         for i in range(20)
     ]
 
