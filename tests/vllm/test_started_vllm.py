@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import threading
+import time
 from pathlib import Path
 
+from bench_tests.server.endpoint import Endpoint
 from bench_tests.server.http import post_json
 from bench_tests.server.local import LocalServer
+from bench_tests.server.metrics import read_metrics
 from bench_tests.sweep.profile import load_profile
 from tests.suite import run_suite
 from tests.vllm.conftest import needs_vllm, sweep
@@ -33,14 +36,21 @@ def _port(result: dict[str, object]) -> str:
     return str(result["server"]["base_url"]).rpartition(":")[2]  # type: ignore[index]
 
 
+def _kill_when_loaded(endpoint: Endpoint) -> None:
+    deadline = time.monotonic() + 180
+    while read_metrics(endpoint, "tiny").values.get("running", 0) < 4 and time.monotonic() < deadline:
+        time.sleep(0.5)
+    body = {"model": "tiny", "prompt": [300] * 12000, "max_tokens": 64, "seed": 1, "temperature": 1.0}
+    post_json(endpoint, "/v1/completions", body)
+
+
 def test_an_engine_that_dies_in_the_middle_is_an_error_and_ends_the_session(tmp_path: Path, profile: str) -> None:
     """A seeded long prompt kills the CPU build's engine: error events in 200 streams, then no server at all."""
     path = tmp_path / "tiny.toml"
     path.write_text(profile)
     local = LocalServer.start(load_profile(str(path)), tmp_path, print)
     try:
-        body = {"model": "tiny", "prompt": [300] * 12000, "max_tokens": 64, "seed": 1, "temperature": 1.0}
-        killer = threading.Timer(6.0, lambda: post_json(local.endpoint, "/v1/completions", body))
+        killer = threading.Thread(target=_kill_when_loaded, args=(local.endpoint,))
         killer.start()
         outcome = sweep(
             tmp_path, local.endpoint, "--point", "isl2048-osl2000-conc4", "--point", "isl64-osl8-conc1", profile=profile
