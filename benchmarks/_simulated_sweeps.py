@@ -75,14 +75,18 @@ class Effect:
 
 def requests_ttft(rng: np.random.Generator, n: int, spread: float) -> Floats:
     """TTFT of n requests over the median: lognormal, every twentieth behind something long (Pareto)."""
-    late = rng.random(n) < 0.05
-    return np.asarray(rng.lognormal(0, spread, n) * np.where(late, 1 + rng.pareto(3.0, n), 1.0))
+    return _some_late(rng, rng.lognormal(0, spread, n), 1.0)
 
 
 def requests_tpot(rng: np.random.Generator, n: int, spread: float) -> Floats:
     """TPOT of n requests over the median: lognormal, every twentieth slowed down (Pareto)."""
-    late = rng.random(n) < 0.05
-    return np.asarray(rng.lognormal(0, spread, n) * np.where(late, 1 + 0.15 * rng.pareto(3.0, n), 1.0))
+    return _some_late(rng, rng.lognormal(0, spread, n), 0.15)
+
+
+def _some_late(rng: np.random.Generator, values: Floats, scale: float) -> Floats:
+    late = np.flatnonzero(rng.random(len(values)) < 0.05)
+    values[late] *= 1 + scale * rng.pareto(3.0, len(late))
+    return values
 
 
 def sweep(

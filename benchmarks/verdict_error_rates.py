@@ -4,6 +4,7 @@
     python -m benchmarks.verdict_error_rates --out DIR          # minutes: Markdown, JSON and pictures into DIR
     python -m benchmarks.verdict_error_rates --docs docs        # ... and into docs/statistics.md and docs/img
 
+Each part is written to DIR as it ends; with `--only PART` the others are taken from there.
 No server: simulated sweeps with known truth go through the code that judges real ones. Exit status 1 when a target is
 missed.
 """
@@ -18,7 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from bench_tests.verdict.regression import POINTS_PART
 from benchmarks._error_rate_runs import (
     DISTRIBUTIONS,
     Pairs,
@@ -44,6 +46,11 @@ __all__ = ["main"]
 
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 POINT_EFFECTS = (2, 4, 6, 8, 10, 12, 15)
+TITLES = {
+    "power_point": "Found: one point of 48 slower in TPOT (that point named)",
+    "power_sweep_tpot": "Found: all points slower in TPOT (the sweep's median TPOT)",
+    "power_sweep_ttft": "Found: all points slower in TTFT (the sweep's p99 TTFT)",
+}
 TPOT_SHIFTS, TTFT_SHIFTS = (0.5, 1, 1.5, 2, 3, 4), (2, 4, 6, 8, 10, 12)
 QUESTIONS = 108.0  # weights of 48 points: TPOT 1, throughput 1, p99 TTFT 1/4
 J = TypeVar("J")
@@ -61,6 +68,15 @@ class Report:
     figures: dict[str, Any] = field(default_factory=dict)
     targets: list[tuple[str, float, str, float, bool]] = field(default_factory=list)
     curves: dict[str, Curves] = field(default_factory=dict)
+    took_s: float = 0.0
+
+    def add(self, part: Report) -> None:
+        """Take in what another part of the experiments found."""
+        self.lines += part.lines
+        self.figures |= part.figures
+        self.targets += part.targets
+        self.curves |= part.curves
+        self.took_s += part.took_s
 
     def table(self, title: str, head: list[str], rows: Iterable[list[str]]) -> None:
         """Add a Markdown table."""
@@ -83,10 +99,8 @@ def percent(count: float, total: float) -> str:
 class Work:
     """Runs jobs on at most two processes, each job cut into pieces with seeds of their own."""
 
-    def __init__(self, workers: int, seed: int, scale: float) -> None:
-        self.pool = ProcessPoolExecutor(workers)
-        self.seeds = np.random.SeedSequence(seed)
-        self.scale = scale
+    def __init__(self, pool: ProcessPoolExecutor, seeds: np.random.SeedSequence, scale: float) -> None:
+        self.pool, self.seeds, self.scale = pool, seeds, scale
 
     def seed(self) -> int:
         """A fresh seed."""
@@ -146,15 +160,19 @@ def report_nothing_changed(work: Work, report: Report) -> None:
     main_jobs = [Pairs("noise as stated", 1000, 0), Pairs("noise twice as large", 1000, 0, loud)]
     jobs = [
         *main_jobs,
-        Pairs("a whole round shares 0.3 % TPOT, 1.2 % TTFT", 500, 0, replace(usual, shared_tpot=0.003, shared_ttft=0.012)),
-        Pairs("a whole round shares 0.6 % TPOT, 2.4 % TTFT", 500, 0, replace(usual, shared_tpot=0.006, shared_ttft=0.024)),
-        Pairs("a whole round shares 2 % TPOT, 8 % TTFT", 500, 0, replace(usual, shared_tpot=0.02, shared_ttft=0.08)),
-        Pairs("a whole round shares 10 % TPOT, 30 % TTFT", 500, 0, replace(usual, shared_tpot=0.1, shared_ttft=0.3)),
-        Pairs("points differ in noise (each point's sd × lognormal 35 %)", 500, 0, replace(usual, unlike=0.35)),
-        Pairs("requests spread twice as far", 500, 0, replace(usual, request_ttft=0.7, request_tpot=0.1)),
-        Pairs("one run each (weaker rule)", 500, 0, runs=1),
-        Pairs("one run each, noise twice as large (weaker rule)", 500, 0, loud, runs=1),
-        Pairs("one run against summary-only files (weaker rule)", 500, 0, runs=1, older=True),
+        Pairs(
+            "a whole round shares 0.3 % TPOT, 1.2 % TTFT", 300, 0, replace(usual, shared_tpot=0.003, shared_ttft=0.012)
+        ),
+        Pairs(
+            "a whole round shares 0.6 % TPOT, 2.4 % TTFT", 300, 0, replace(usual, shared_tpot=0.006, shared_ttft=0.024)
+        ),
+        Pairs("a whole round shares 2 % TPOT, 8 % TTFT", 300, 0, replace(usual, shared_tpot=0.02, shared_ttft=0.08)),
+        Pairs("a whole round shares 10 % TPOT, 30 % TTFT", 300, 0, replace(usual, shared_tpot=0.1, shared_ttft=0.3)),
+        Pairs("points differ in noise (each point's sd × lognormal 35 %)", 300, 0, replace(usual, unlike=0.35)),
+        Pairs("requests spread twice as far", 300, 0, replace(usual, request_ttft=0.7, request_tpot=0.1)),
+        Pairs("one run each (weaker rule)", 300, 0, runs=1),
+        Pairs("one run each, noise twice as large (weaker rule)", 300, 0, loud, runs=1),
+        Pairs("one run against summary-only files (weaker rule)", 300, 0, runs=1, older=True),
     ]
     got = work.pairs(jobs)
     report.table(
@@ -174,8 +192,8 @@ def report_false_fails(work: Work, report: Report) -> None:
     jobs = [
         Sweeps("3 runs", 1000, 0),
         Sweeps("3 runs, noise twice as large", 1000, 0, loud),
-        Sweeps("1 run, noise assumed", 1000, 0, runs=1),
-        Sweeps("1 run, noise assumed, in truth twice as large", 1000, 0, loud, runs=1),
+        Sweeps("1 run, noise assumed", 300, 0, runs=1),
+        Sweeps("1 run, noise assumed, in truth twice as large", 300, 0, loud, runs=1),
         Sweeps("3 runs, at 1.5 times the SLO", 200, 0, ratio=1.5),
         Sweeps("3 runs, at 0.5 times the SLO", 200, 0, ratio=0.5),
     ]
@@ -183,7 +201,9 @@ def report_false_fails(work: Work, report: Report) -> None:
     rows = []
     for job, c in zip(jobs, got, strict=True):
         asked = 96 * c["sweeps"]
-        shares = (f"{100 * c[verdict] / asked:.1f} %" for verdict in ("PASS", "FAIL", "INSUFFICIENT", "point mode FAIL"))
+        shares = (
+            f"{100 * c[verdict] / asked:.1f} %" for verdict in ("PASS", "FAIL", "INSUFFICIENT", "point mode FAIL")
+        )
         rows.append([job.label, str(c["sweeps"]), percent(c["any FAIL"], c["sweeps"]), *shares])
     report.table(
         "`confident` mode, 96 objectives a sweep at 0.8 times their SLO if not said",
@@ -192,23 +212,25 @@ def report_false_fails(work: Work, report: Report) -> None:
     )
     report.figures["confident"] = {job.label: dict(c) for job, c in zip(jobs, got, strict=True)}
     for job, c in zip(jobs[:2], got, strict=False):
-        report.target(f"sweeps at 0.8 × SLO with any FAIL, {job.label}", c["any FAIL"] / c["sweeps"], "≤", 0.01, c["sweeps"])
+        report.target(
+            f"sweeps at 0.8 × SLO with any FAIL, {job.label}", c["any FAIL"] / c["sweeps"], "≤", 0.01, c["sweeps"]
+        )
 
 
 def report_power(work: Work, report: Report) -> None:
     """What is found."""
     usual = Noise()
-    one = [Pairs(f"{e}", 600 if e != 10 else 1000, 0, effect=Effect(tpot=1 + e / 100), random_point=True)
+    one = [Pairs(f"{e}", 300 if e != 10 else 1000, 0, effect=Effect(tpot=1 + e / 100), random_point=True)
            for e in POINT_EFFECTS]  # fmt: skip
-    tpot = [Pairs(f"{e}", 400, 0, effect=Effect(tpot=1 + e / 100)) for e in TPOT_SHIFTS]
-    ttft = [Pairs(f"{e}", 400 if e != 10 else 1000, 0, effect=Effect(ttft=1 + e / 100)) for e in TTFT_SHIFTS]
+    tpot = [Pairs(f"{e}", 200, 0, effect=Effect(tpot=1 + e / 100)) for e in TPOT_SHIFTS]
+    ttft = [Pairs(f"{e}", 200 if e != 10 else 1000, 0, effect=Effect(ttft=1 + e / 100)) for e in TTFT_SHIFTS]
     got = work.pairs(one + tpot + ttft)
     one_got, tpot_got, ttft_got = got[: len(one)], got[len(one) : len(one) + len(tpot)], got[len(one) + len(tpot) :]
 
     def line(effects: Iterable[float], counts: list[Counter[str]], key: str) -> list[tuple[float, float]]:
         return [(e, c[key] / c["pairs"]) for e, c in zip(effects, counts, strict=True)]
 
-    point_alpha, sweep_alpha = 0.01 / QUESTIONS, 0.01 / 3
+    point_alpha, sweep_alpha = 0.02 * POINTS_PART / QUESTIONS, 0.02 * (1 - POINTS_PART) / 3
     curves: dict[str, Curves] = {
         "power_point": {
             "this point named, by TPOT or throughput": line(POINT_EFFECTS, one_got, "named"),
@@ -228,13 +250,8 @@ def report_power(work: Work, report: Report) -> None:
         },
     }  # fmt: skip
     report.curves = curves
-    titles = {
-        "power_point": "Found: one point of 48 slower in TPOT (that point named)",
-        "power_sweep_tpot": "Found: all points slower in TPOT (the sweep's median TPOT)",
-        "power_sweep_ttft": "Found: all points slower in TTFT (the sweep's p99 TTFT)",
-    }
     for name, lines in curves.items():
-        report.table(titles[name], ["slowdown", *lines], [
+        report.table(TITLES[name], ["slowdown", *lines], [
             [f"+{row[0][0]:g} %", *(f"{100 * value:.1f} %" for _, value in row)] for row in zip(*lines.values(), strict=True)
         ])  # fmt: skip
     report.figures["power"] = curves
@@ -292,14 +309,23 @@ def _border(job: tuple[int, int, int, float, int]) -> Counter[str]:
     return sequential_border(*job)
 
 
-def markdown(report: Report, took_s: float) -> str:
+def markdown(report: Report) -> str:
     """All tables, the targets first."""
     command = f"python -m benchmarks.verdict_error_rates{' --quick' if report.quick else ''} --seed {report.seed}"
-    head = [f"Made by `{command}` on {datetime.now(UTC):%Y-%m-%d}, numpy {np.__version__}, in {took_s:.0f} s.", ""]
+    head = [f"Made by `{command}` on {datetime.now(UTC):%Y-%m-%d}, numpy {np.__version__}, in {report.took_s:.0f} s.", ""]
     lines = ["| target | measured | wanted | |", "| --- | --- | --- | --- |"]
     lines += [f"| {name} | {100 * got:.2f} % | {sign} {100 * bound:g} % | {'met' if ok else '**missed**'} |"
               for name, got, sign, bound, ok in report.targets]  # fmt: skip
     return "\n".join([*head, *lines, "", *report.lines]).rstrip() + "\n"
+
+
+PARTS: dict[str, Callable[[Work, Report], None]] = {
+    "coverage": report_coverage,
+    "nothing_changed": report_nothing_changed,
+    "confident": report_false_fails,
+    "power": report_power,
+    "sequential": report_sequential,
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -310,25 +336,37 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
     parser.add_argument("--out", type=Path, help="write verdict_error_rates.md, .json and pictures into this folder")
     parser.add_argument("--docs", type=Path, help="renew the figures in DIR/statistics.md and DIR/img")
+    parser.add_argument("--only", choices=[*PARTS], help="make this part alone again, take the others from --out")
     options = parser.parse_args(argv)
-    began = time.monotonic()
+    if options.only and not options.out:
+        parser.error("--only PART: needs --out DIR with the other parts")
     report = Report(options.quick, options.seed)
-    work = Work(options.workers, options.seed, 0.04 if options.quick else 1.0)
-    with work.pool:
-        for part in (report_coverage, report_nothing_changed, report_false_fails, report_power, report_sequential):
-            part(work, report)
-            print(f"{part.__name__.removeprefix('report_')}: {time.monotonic() - began:.0f} s", file=sys.stderr)
-    text = markdown(report, time.monotonic() - began)
+    with ProcessPoolExecutor(options.workers) as pool:
+        for index, (name, measure) in enumerate(PARTS.items()):
+            kept = options.out / f"{name}.json" if options.out else None
+            if options.only in (None, name):
+                part = Report(options.quick, options.seed)
+                seeds = np.random.SeedSequence([options.seed, index])
+                began = time.monotonic()
+                measure(Work(pool, seeds, 0.04 if options.quick else 1.0), part)
+                part.took_s = time.monotonic() - began
+                print(f"{name}: {part.took_s:.0f} s", file=sys.stderr)
+                if kept:
+                    kept.parent.mkdir(parents=True, exist_ok=True)
+                    kept.write_text(json.dumps({"numpy": np.__version__, **asdict(part)}, indent=1), encoding="utf-8")
+            elif kept and kept.exists():
+                found = json.loads(kept.read_text(encoding="utf-8"))
+                part = Report(**{key.name: found[key.name] for key in fields(Report)})
+            else:
+                parser.error(f"--only {options.only}: {kept} is missing; run without --only first")
+            report.add(part)
+    text = markdown(report)
     print(text)
     for folder in filter(None, (options.out, options.docs / "img" if options.docs else None)):
-        folder.mkdir(parents=True, exist_ok=True)
         for name, curves in report.curves.items():
-            draw(folder / f"{name}.png", name.replace("_", " ").replace("power ", "power: "), curves)
+            draw(folder / f"{name}.png", TITLES[name], curves)
     if options.out:
         (options.out / "verdict_error_rates.md").write_text(text, encoding="utf-8")
-        (options.out / "verdict_error_rates.json").write_text(
-            json.dumps({"seed": options.seed, "numpy": np.__version__, "figures": report.figures,
-                        "targets": report.targets}, indent=1), encoding="utf-8")  # fmt: skip
     if options.docs:
         page = options.docs / "statistics.md"
         before, rest = page.read_text(encoding="utf-8").split(BEGIN)

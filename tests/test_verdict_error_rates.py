@@ -47,7 +47,7 @@ def test_a_missed_target_is_told() -> None:
     report.target("alarms", 0.011, "≤", 0.01, 1000)
     report.target("found", 0.96, "≥", 0.95, 1000)
     assert [target[-1] for target in report.targets] == [False, True]
-    assert "missed" in markdown(report, 1.0)
+    assert "missed" in markdown(report)
     lenient = Report(quick=True, seed=1)
     lenient.target("alarms", 0.05, "≤", 0.01, 40)
     lenient.target("alarms", 0.2, "≤", 0.01, 40)
