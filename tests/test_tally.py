@@ -95,6 +95,14 @@ def test_merged_reads_leave_the_first_event_uncertain_back_to_the_last_look() ->
     assert got.first_blur_s[0] == pytest.approx(0.025)
 
 
+def test_events_of_one_read_may_have_waited_since_the_loop_last_found_nothing() -> None:
+    data = vllm("usage")
+    cuts = [event_offsets(data)[0], event_offsets(data)[3]]
+    assert rows(raw_of(data, cuts, [200, 260, 340], polls_ms=[199, 230, 339])).lag_s[0] == pytest.approx(0.0305)
+    # the read before shows that nothing was there until then
+    assert rows(raw_of(data, cuts, [200, 260, 340], polls_ms=[199, 150, 339])).lag_s[0] == pytest.approx(0.0605)
+
+
 def test_without_kernel_stamps_the_reads_time_counts_and_is_uncertain() -> None:
     data = vllm("usage")
     first = event_offsets(data)[0]

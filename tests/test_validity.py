@@ -148,6 +148,12 @@ def test_blur_in_tpot_is_shared_by_its_steps() -> None:
     assert tripped(run(last_blur_s=[0.009] * 40), about) == ["client_blur_p99_tpot"]
 
 
+def test_reads_later_than_the_gap_between_events_forbid_a_verdict_on_itl() -> None:
+    about = facts(asserted=[Objective("p99_itl", 5.0)])  # gaps of 0.4 s
+    assert tripped(run(lag_s=[0.19] * 40), about) == []
+    assert tripped(run(lag_s=[0.21] * 40), about) == ["client_blur_p99_itl"]
+
+
 def test_a_load_beyond_what_was_calibrated() -> None:
     rate = 120 / 10  # events over the run's length
     assert tripped(run(), facts(calibrated_events_per_s=rate * 1.01)) == []

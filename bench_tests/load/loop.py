@@ -38,7 +38,7 @@ IDLE_NS = NS // 50  # a connection that waited this long for its first request m
 LAST_CHUNK = b"\r\n0\r\n\r\n"
 NAP_S = 0.00025  # between looks at a high rate: waking up costs as much CPU as two reads, so let some gather
 NAP_FROM = 20_000  # reads a second from which it is worth it
-NAP_GAPS = 64  # and never longer than this part of the mean gap between a stream's events: what it can blur at most
+NAP_GAPS = 32  # and never longer than this part of the mean gap between a stream's events: what it can blur at most
 FEW_READY = 64  # sockets found ready at a look: so few mean that the loop keeps up and has time to parse an answer
 SENDS_A_ROUND = 8  # requests started between two looks at the sockets: a storm of starts must not hold up the reads
 DIALERS = 32  # threads that open connections
@@ -343,10 +343,11 @@ class Loop:
         next_chores = before + CHORES_NS
         worst = reads = looks = reads_before = 0
         nap_s = 0.0
+        ready: list[tuple[int, int]] = []
         deadline = before + int(self.plan.point_timeout_s * NS)
         while (self.active or self.todo) and not self.stop_reason:
             busy = self.pending or self._due_soon(before)
-            if nap_s and not busy:
+            if nap_s and not busy and len(ready) <= FEW_READY:
                 sleep(nap_s)
             ready = poll(0 if busy else TICK_S, size)
             now = time_ns()

@@ -58,7 +58,7 @@ class Records:
     cached_tokens: Ints  # of the prompt, by the server's usage; -1: not said
     events: Ints  # events that carried a choice
     event_s: Floats  # all their arrivals, flattened
-    lag_s: Floats  # the client's worst lag (kernel stamp to read) in this request
+    lag_s: Floats  # how long what came waited for the client to read it, at most, in this request
     first_blur_s: Floats  # how far before its stamp the first event may really have arrived (merged reads), at most
     last_blur_s: Floats  # likewise the last event
     worker: NDArray[np.int16]  # which load process sent it

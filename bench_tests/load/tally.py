@@ -64,6 +64,7 @@ class Tally:
         stamps = _stamps(raw)
         first = last = first_blur = last_blur = np.nan
         moments = np.empty(0, np.int64)
+        place = np.empty(0, np.intp)  # the read that holds each event's end
         if len(answer.ends):
             ends = np.frombuffer(raw.ends, np.int64)
             place = np.searchsorted(ends, answer.ends, side="left")
@@ -73,7 +74,7 @@ class Tally:
             last_blur = _blur(raw, stamps, ends, int(place[-1]), int(answer.ends[-1]))
         self._check_length(raw.request, answer)
         request = raw.request
-        lag = float((np.frombuffer(raw.reads, np.int64) - stamps).max()) / NS if len(stamps) else 0.0
+        lag = _lag_s(raw, stamps, place)
         if answer.text and answer.kind == COMPLETED:
             self.uncounted.append((len(self.rows), answer.text))
         self.rows.append(
@@ -165,6 +166,24 @@ def _blur(raw: Raw, stamps: NDArray[np.int64], ends: NDArray[np.int64], place: i
         return 0.0
     since = max(raw.polls[place], int(stamps[place - 1]) if place else raw.send_ns)
     return float(max(0, int(stamps[place]) - since)) / NS
+
+
+def _lag_s(raw: Raw, stamps: NDArray[np.int64], place: NDArray[np.intp]) -> float:
+    """How long a byte may have waited for the loop, at most, seconds; `place`: the read of each event.
+
+    Since its stamp, or, in a read of several events, which may be as many segments with the last one's stamp, since the
+    moment when the loop last found nothing.
+    """
+    if not len(stamps):
+        return 0.0
+    reads = np.frombuffer(raw.reads, np.int64)
+    lag = int((reads - stamps).max())
+    several = place[1:][place[1:] == place[:-1]]
+    if len(several):
+        before = np.where(several > 0, stamps[several - 1], raw.send_ns)
+        since = np.maximum(np.frombuffer(raw.polls, np.int64)[several], before)
+        lag = max(lag, int((reads[several] - since).max()))
+    return lag / NS
 
 
 def _whole(raw: Raw) -> Answer:

@@ -264,7 +264,9 @@ def _blur_share(records: Records, objective: Objective) -> float:
         steps = records.output_tokens[done] - 1
         lower = reported - (last / np.maximum(steps, 1))[steps > 0]
     else:
-        return 0.0
+        # events of a stream merge where one was read later than the next one came: then gaps are 0 and too long
+        gaps, lag_s = reported[reported > 0], float(np.quantile(records.lag_s[done], 0.99))
+        return 0.0 if len(gaps) and lag_s < np.median(gaps) / 2 else 1.0
     quantile = objective.quantile
     of = np.mean if quantile is None else lambda values: np.quantile(values, quantile)
     figure = float(of(reported))
