@@ -14,7 +14,7 @@ from typing import Any
 
 from bench_tests.errors import ServerError, UsageError
 from bench_tests.options import apply_options
-from bench_tests.server.attach import AttachedServer, clean_url, look_at
+from bench_tests.server.attach import AttachedServer, clean_url, look_at, mask_url
 from bench_tests.server.endpoint import Endpoint, Say, Served
 from bench_tests.server.info import ServerInfo, default_server_info, read_server_info
 from bench_tests.sweep.profile import Profile, load_profile, profile_for_model
@@ -46,16 +46,15 @@ def choose(option: Callable[[str], Any]) -> Choice:
     base_url = option("--base-url")
     if base_url:
         if kind not in ("auto", "attach"):
-            raise UsageError(f"--base-url {base_url} and --server {kind}: one of them names the server; drop the other")
-        endpoint = Endpoint(
-            clean_url(base_url, "--base-url"), os.environ.get("OPENAI_API_KEY"), bool(option("--insecure"))
-        )
+            shown = mask_url(base_url)
+            raise UsageError(f"--base-url {shown} and --server {kind}: one of them names the server; drop the other")
+        endpoint = Endpoint(clean_url(base_url, "--base-url"), _key(), bool(option("--insecure")))
         return Choice(named or _profile_of(endpoint, None, option), "attach", "--base-url", endpoint)
     if kind == "attach" or (kind == "auto" and info_path.exists()):
         if not info_path.exists():
             raise ServerError(f"{info_path}: no such file; start a server (sbatch slurm/serve.sh) or give --base-url")
         info = read_server_info(info_path)
-        key = info.api_key or os.environ.get("OPENAI_API_KEY")
+        key = info.api_key or _key()
         endpoint = Endpoint(info.url, key, bool(option("--insecure")))
         profile = named or _profile_of(endpoint, info, option)
         return Choice(profile, "attach", str(info_path), endpoint, info, info_path)
@@ -65,6 +64,16 @@ def choose(option: Callable[[str], Any]) -> Choice:
     if kind == "auto":
         kind = _automatic(profile)
     return Choice(profile, kind, f"--server {option('--server')}", info_path=info_path)
+
+
+def _key() -> str | None:
+    """$OPENAI_API_KEY, when it is set. Raises UsageError, without the key, for one that no header can carry."""
+    key = os.environ.get("OPENAI_API_KEY", "")
+    if any(not 33 <= ord(c) <= 126 for c in key):
+        raise UsageError(
+            "$OPENAI_API_KEY: it has characters that a key cannot have (a line end? a space?); set it again"
+        )
+    return key or None
 
 
 def _automatic(profile: Profile) -> str:

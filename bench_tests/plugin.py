@@ -301,18 +301,15 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     state = item.config.stash[STATE]
     if not {"measured", "comparison"} & set(getattr(item, "fixturenames", ())):
         return
+    breached = call.when == "call" and call.excinfo is not None and call.excinfo.errisinstance(AssertionError)
+    # whatever else ended a case, a defect of ours included, has said nothing of the server
+    state.not_measured |= report.failed and not breached
     if call.excinfo is not None and call.excinfo.errisinstance(BenchError):
         report.longrepr = str(call.excinfo.value)  # one line: a traceback into this suite helps nobody
-        state.not_measured = True
         if call.excinfo.errisinstance(ServerGone):
             item.session.shouldstop = str(call.excinfo.value)
     found = item.stash.get(MEASURED, None)
-    if (
-        call.when == "call"
-        and report.failed
-        and call.excinfo is not None
-        and call.excinfo.errisinstance(AssertionError)
-    ):
+    if breached and call.excinfo is not None:
         state.breaches += 1
         report.longrepr = str(call.excinfo.value).partition("\nassert ")[0]
     if found is not None and (call.when == "call" or (call.when == "setup" and report.failed)):

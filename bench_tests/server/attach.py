@@ -15,7 +15,7 @@ from bench_tests.errors import ServerError, UsageError
 from bench_tests.server.endpoint import Endpoint, Say
 from bench_tests.server.http import get, post_json, why_unreachable
 
-__all__ = ["AttachedServer", "ServedModel", "clean_url", "find_vocab", "look_at"]
+__all__ = ["AttachedServer", "ServedModel", "clean_url", "find_vocab", "look_at", "mask_url"]
 
 VOCABS = (32000, 16000, 8000, 4000, 2000, 1000, 500)
 

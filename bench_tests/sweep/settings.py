@@ -123,7 +123,7 @@ class Load:
     request_rate: float = key(parse_rate, math.inf, "requests started per second; inf: as the concurrency allows")
     burstiness: float = key(_number(0, above=True), 1.0, "shape of the gamma gaps at a rate: 1 Poisson, less burstier")
     range_ratio: float = key(_number(0, 0.999), 0.0, "lengths are uniform in ISL × (1 ± this), likewise OSL")
-    prefix_len: int = key(_whole(0), 0, "tokens, within the ISL, that all prompts share at their start")
+    prefix_len: int = key(_whole(0), 0, "tokens before the ISL that all prompts share at their start")
     ignore_eos: bool = key(_flag, True, "generate exactly OSL tokens")
     temperature: float = key(_number(0), 0.0, "sampling temperature")
     prompt_format: str = key(_one_of("ids", "text"), "ids", "prompts as token ids, or as text made with the tokenizer")

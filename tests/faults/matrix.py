@@ -21,7 +21,7 @@ NO_SERVER = (
     Row("not_openai", "a web server of another kind", NOTHING, 13, ("not with a list of models",), provoke="web_page", how="a socket that answers everything with a page"),
     Row("dns", "the name does not resolve", NOTHING, 13, ("no server at http://no-such-host.invalid",), options=("--base-url=http://no-such-host.invalid",)),
     Row("wrong_key", "the server wants another key", NOTHING, 13, ("refuses the key (HTTP 401)",), provoke="other_key", how="`$OPENAI_API_KEY` is another"),
-    Row("key_with_line_end", "the key ends in a line end", NOTHING, 13, ("no header can carry",), provoke="key_with_line_end", how="`$OPENAI_API_KEY` read from a file as it is"),
+    Row("key_with_line_end", "the key ends in a line end", NOTHING, 4, ("characters that a key cannot have",), provoke="key_with_line_end", how="`$OPENAI_API_KEY` read from a file as it is"),
     Row("wrong_model", "another model is served", NOTHING, 13, ("serves simulated, not other",), options=("--model=other",)),
     Row("unhealthy", "the engine behind the server is dead", NOTHING, 13, ("/health says HTTP 503",), ("unhealthy",)),
     Row("tls_wrong_name", "the certificate is of another name", NOTHING, 13, ("IP address mismatch",), provoke="tls_wrong_name", how="a certificate for elsewhere.example"),
