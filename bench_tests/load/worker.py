@@ -102,6 +102,8 @@ def main() -> int:
 def _run(plan: LoadPlan, control: Control) -> None:
     start = time.monotonic()
     nice = _raise_priority()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a stream is a file; the usual 1,024 are soon used up
     files = RequestFile(plan)
     tally = Tally(plan.ignore_eos, plan.worker, plan.api_key)
     loop = Loop(plan, files, tally)
