@@ -51,6 +51,7 @@ case $status in
     fi
     ;;
   1) echo "guard.sh: slower than its objectives or the baseline" ;;
+  2) echo "guard.sh: interrupted; finished points are in $results" ;;
   12) echo "guard.sh: not measured, twice: this says nothing about the server" ;;
   13) echo "guard.sh: no server" ;;
   4) echo "guard.sh: wrong option, profile or file" ;;
