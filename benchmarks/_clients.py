@@ -116,9 +116,8 @@ def _aiperf(load: Load) -> list[str]:
     return [
         "profile", "--model", load.model, "--url", load.url, "--endpoint-type", "completions", "--streaming",
         "--concurrency", str(load.streams), "--request-count", str(load.requests), "--tokenizer", load.tokenizer,
-        "--synthetic-input-tokens-mean", str(load.isl), "--synthetic-input-tokens-stddev", "0",
-        "--output-tokens-mean", str(load.osl), "--output-tokens-stddev", "0", "--extra-inputs", "ignore_eos:true",
-        "--artifact-dir", str(load.folder), "--ui", "none",
+        "--isl", str(load.isl), "--isl-stddev", "0", "--osl", str(load.osl), "--osl-stddev", "0",
+        "--extra-inputs", "ignore_eos:true", "--artifact-dir", str(load.folder), "--ui", "none",
     ]  # fmt: skip
 
 
@@ -136,10 +135,11 @@ def _read_aiperf(folder: Path) -> dict[str, float]:
 
 def _guidellm(load: Load) -> list[str]:
     return [
-        "benchmark", "--target", load.url, "--model", load.model, "--profile", "concurrent", "--rate",
-        str(load.streams), "--max-requests", str(load.requests), "--processor", load.tokenizer,
-        "--data", f"prompt_tokens={load.isl},output_tokens={load.osl}", "--request-type", "text_completions",
-        "--output-dir", str(load.folder), "--outputs", "json", "--disable-console-interactive",
+        "run", "--backend", f"kind=openai_http,target={load.url},model={load.model},request_format=/v1/completions",
+        "--profile", f"kind=concurrent,streams={load.streams}", "--constraint", f"kind=max_requests,count={load.requests}",
+        "--tokenizer", f"kind=huggingface_auto,model={load.tokenizer}",
+        "--data", f"kind=synthetic_text,prompt_tokens={load.isl},output_tokens={load.osl}",
+        "--output", f"kind=json,path={load.folder / 'result.json'}", "--disable-console",
     ]  # fmt: skip
 
 
