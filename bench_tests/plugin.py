@@ -125,6 +125,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         return
     try:
         state.choice = choose(state.option)
+        _writable(state)
         state.points = selected_points(state.choice.profile, state.option("--point"))
     except UsageError as why:
         raise pytest.UsageError(str(why)) from None
@@ -134,6 +135,21 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None:
         reporter.showfspath = False  # each point has a line of its own
+
+
+def _writable(state: Session) -> None:
+    """Whether what is to be written at the end can be: told before the sweep, not after it. Raises UsageError."""
+    folder = state.option("--save-baseline")
+    try:
+        if folder:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        for file in filter(None, (state.option("--summary-md"), state.option("--report"))):
+            Path(file).parent.mkdir(parents=True, exist_ok=True)
+        if file := state.option("--summary-md"):
+            with open(file, "a", encoding="utf-8"):
+                pass
+    except OSError as why:
+        raise UsageError(f"{why.filename}: {why.strerror}; choose a place that can be written") from why
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
@@ -326,7 +342,7 @@ def pytest_report_teststatus(report: pytest.TestReport | pytest.CollectReport) -
     return ("error", "", "ERROR") if when in ("setup", "teardown") and report.failed else None
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(tryfirst=True)  # before the JSON report, which writes the status down
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     state = session.config.stash[STATE]
     if state.no_server:
@@ -343,13 +359,19 @@ def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pyte
     say = terminalreporter.write_line
     state.terminal.summary(measurements, state.comparison)
     if folder := state.option("--save-baseline"):
-        count = save_baseline(Path(folder), [m.path for m in measurements if m.verdict.word != ERROR])
-        say(f"baseline: {count} results kept in {folder}")
+        try:
+            count = save_baseline(Path(folder), [m.path for m in measurements if m.verdict.word != ERROR])
+            say(f"baseline: {count} results kept in {folder}")
+        except NotMeasured as why:
+            say(f"no baseline kept: {why}")
     pictures = [] if state.option("--no-plot") else _draw(state, say, details=False)
     text = summary_markdown(measurements, state.comparison, state.option("--baseline"), pictures)
     for file in filter(None, (state.option("--summary-md"), os.environ.get("GITHUB_STEP_SUMMARY"))):
-        with open(file, "a", encoding="utf-8") as out:
-            out.write(text)
+        try:
+            with open(file, "a", encoding="utf-8") as out:
+                out.write(text)
+        except OSError as why:
+            say(f"no summary in {file}: {why.strerror}")
     if os.environ.get("GITHUB_ACTIONS") == "true":
         for line in github_annotations(measurements, state.comparison):
             say(line)

@@ -38,7 +38,7 @@ def row(measurement: Measurement) -> tuple[str, ...]:
 
 def markdown(rows: Sequence[Sequence[str]], columns: Sequence[str] = COLUMNS) -> str:
     """A Markdown table whose columns line up in plain text as well."""
-    widths = [max(len(line[i]) for line in (columns, *rows)) for i in range(len(columns))]
+    widths = [max(3, *(len(line[i]) for line in (columns, *rows))) for i in range(len(columns))]
 
     def line(cells: Sequence[str]) -> str:
         padded = [

@@ -23,8 +23,10 @@ _MOST_BYTES = 64 * 2**20  # a `--save-detailed` file of 10,000 requests is about
 
 
 def read_folder(folder: Path) -> Results:
-    """All points of the JSON files in `folder` and its subfolders, in the order of ISL, OSL, concurrency, run.
+    """All points of the JSON files in `folder`, in the order of ISL, OSL, concurrency, run.
 
+    A folder that holds results is one sweep: what lies in its subfolders (a kept baseline, say) is another's. Only a
+    folder without any of its own is read with its subfolders.
     Raises UsageError when `folder` is no folder. Broken and foreign files come back in `left_out`.
     """
     if not folder.is_dir():
@@ -32,6 +34,8 @@ def read_folder(folder: Path) -> Results:
     points: list[PointResult] = []
     left_out: list[LeftOut] = []
     for path in _json_files(folder):
+        if path.parent != folder and points and points[0].source.parent == folder:
+            break  # the folder's own files come first
         found, reasons = read_file(path, folder)
         points += found
         left_out += [LeftOut(path, reason) for reason in reasons]

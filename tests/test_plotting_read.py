@@ -242,3 +242,13 @@ def test_a_thousand_files_are_read_within_two_seconds(tmp_path: Path) -> None:
     began = time.perf_counter()
     assert len(read_folder(tmp_path).points) == 1000
     assert time.perf_counter() - began < 2.0  # a tenth of the files in a tenth of the 20 s
+
+
+def test_a_folder_with_results_is_one_sweep_and_its_subfolders_are_others(tmp_path: Path) -> None:
+    result = '{"completed": 4, "num_prompts": 4, "total_input_tokens": 400, "total_output_tokens": 40, "max_concurrency": 2, "duration": 1.0, "input_throughput": 400.0, "output_throughput": 40.0, "p99_ttft": 1.0, "p99_tpot": 0.1}'
+    (tmp_path / "main").mkdir()
+    (tmp_path / "main" / "a_vllm_tp1.json").write_text(result)
+    assert len(read_folder(tmp_path).points) == 1, "a folder of folders is read with them"
+    (tmp_path / "b_vllm_tp1.json").write_text(result)
+    (only,) = read_folder(tmp_path).points
+    assert only.source.name == "b_vllm_tp1.json"

@@ -47,6 +47,11 @@ def _text(value: object, where: str) -> str:
     return value
 
 
+def _maybe(value: object, where: str) -> str:
+    """A text that may be empty: how a derived profile takes back what its base says."""
+    return "" if value == "" else _text(value, where)
+
+
 def _flag(value: object, where: str) -> bool:
     if not isinstance(value, bool):
         raise UsageError(f"{where}: {value!r}; expected true or false")
@@ -98,8 +103,8 @@ def checked(spec: Field[Any], value: object, where: str) -> Any:
 
 @dataclass(frozen=True)
 class Model:
-    id: str = key(_text, "", "the model as the server serves it; empty: whatever the server serves")
-    tokenizer: str = key(_text, "", "name or folder for transformers' AutoTokenizer; empty: the model's id")
+    id: str = key(_maybe, "", "the model as the server serves it; empty: whatever the server serves")
+    tokenizer: str = key(_maybe, "", "name or folder for transformers' AutoTokenizer; empty: the model's id")
     vocab_size: int = key(_whole(0), 0, "token ids are drawn below this; 0: as many of 32000 as the server accepts")
     special_ids: tuple[int, ...] = key(_list_of(_whole(0)), (), "token ids that are never drawn")
     first_id: int = key(_whole(0), 100, "the lowest id drawn: ids below it are often special")
@@ -133,7 +138,11 @@ class Load:
     extra_body: dict[str, Any] = field(
         default_factory=dict, metadata={"check": _table, "doc": "further fields of each request's JSON"}
     )
-    processes: int = key(_whole(0, 256), 1, "load processes that share a point; 0: one for each spare core")
+    processes: int = key(
+        _whole(0, 256),
+        1,
+        "load processes that share a point; 0: as many as the concurrency needs and spare cores allow",
+    )
     server_profile: bool = key(_flag, False, "bracket each point with the server's /start_profile and /stop_profile")
     metadata: dict[str, Any] = field(
         default_factory=dict, metadata={"check": _table, "doc": "what else a result shall carry, as it is"}
@@ -165,7 +174,7 @@ class Server:
         "what serves; the model ({model} puts it elsewhere), its flags, --host and --port follow",
     )
     serve_args: tuple[str, ...] = key(_list_of(_text), (), "flags of the serve command")
-    download_dir: str = key(_text, "", "where weights lie; becomes --download-dir")
+    download_dir: str = key(_maybe, "", "where weights lie; becomes --download-dir")
     env: dict[str, Any] = field(default_factory=dict, metadata={"check": _table, "doc": "environment of the server"})
     host: str = key(_text, "127.0.0.1", "address that a local server listens on")
     port: int = key(_whole(0, 65535), 8000, "port; when it is taken, a free one is used")
@@ -175,7 +184,7 @@ class Server:
 
 @dataclass(frozen=True)
 class Container:
-    image: str = key(_text, "", "pyxis image; empty: no container")
+    image: str = key(_maybe, "", "pyxis image; empty: no container")
     mounts: tuple[str, ...] = key(_list_of(_text), (), "pyxis mounts, HOST:CONTAINER; $VARIABLES are expanded")
     extra: tuple[str, ...] = key(
         _list_of(_text), (), "further srun options of the container, such as --container-writable"
@@ -187,10 +196,8 @@ class Slurm:
     memory: str = key(_text, "16G", "memory of the server's job")
     cpus: int = key(_whole(0), 0, "cores of the server's job; 0: the partition's default")
     time: str = key(_text, "04:00:00", "time limit of the server's job")
-    partition: str = key(_text, "", "partition; empty: the cluster's default")
-    account: str = key(_text, "", "account; empty: the user's default")
-    client_memory: str = key(_text, "16G", "memory of the client's job")
-    client_time: str = key(_text, "04:00:00", "time limit of the client's job")
+    partition: str = key(_maybe, "", "partition; empty: the cluster's default")
+    account: str = key(_maybe, "", "account; empty: the user's default")
     extra: tuple[str, ...] = key(_list_of(_text), (), "further sbatch options of the server's job")
     pending_timeout: float = key(parse_duration_s, 24 * 3600.0, "how long a job may be pending")
     return_timeout: float = key(parse_duration_s, 600.0, "how long to wait for a requeued job to serve again")
