@@ -55,8 +55,10 @@ def _module(name: str) -> Callable[[], list[str] | None]:
 
 
 def _own(load: Load) -> list[str]:
+    profile = load.folder.with_suffix(".toml")  # with the default thresholds of validity, which the demo's are not
+    profile.write_text(f'name = "truth"\n[model]\nid = "{load.model}"\n')
     return [
-        f"--base-url={load.url}", "--profile=demo", f"--model={load.model}", f"--point={load.point}",
+        f"--base-url={load.url}", f"--profile={profile}", f"--point={load.point}",
         f"--num-prompts={load.requests}", "--num-warmups=0", "--slo=none", f"--results-dir={load.folder}",
         "--no-plot", "-p", "no:cacheprovider", "-q",
     ]  # fmt: skip
@@ -70,7 +72,7 @@ def _read_own(folder: Path) -> dict[str, float]:
     return {
         **{name: value for name, value in figures.items() if value is not None},
         "completed": result["completed"],
-        "valid": float(result["verdict"] != "ERROR"),
+        "valid": float(result["validity"]["valid"]),
         "max_rss_mb": worker["max_rss_bytes"] / 2**20,
         "loop_us_per_event": result["client"]["cpu_us_per_event"],
     }

@@ -146,7 +146,8 @@ def measure(client: Client, program: list[str], source: Source, load: Load, time
     if source.cores:
         command = ["taskset", "-c", ",".join(map(str, source.cores)), *command]
     start = time.monotonic()
-    with (load.folder.parent / "client.log").open("wb") as log:
+    said = load.folder.with_suffix(".log")
+    with said.open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT)
         watch = CpuWatch(process.pid)
         while process.poll() is None and time.monotonic() < start + timeout_s:
@@ -159,7 +160,7 @@ def measure(client: Client, program: list[str], source: Source, load: Load, time
     rows = source.rows(offset, load.osl, load.requests)
     run = Run(client.name, load.streams, {}, {}, 0.0, 0.0, watch.samples[-1][1], wall_s, 0.0)
     if not rows:
-        return replace(run, failed=f"no request completed (status {process.returncode})")
+        return replace(run, failed=f"no request completed (status {process.returncode}): {_last_words(said)}")
     truth = truth_of(rows)
     true = figures(truth.ttft, truth.tpot, truth.itl)
     first, last = int(rows[0]["t_first_byte"]), max(int(row["t_last_token"]) for row in rows)
@@ -172,12 +173,19 @@ def measure(client: Client, program: list[str], source: Source, load: Load, time
     try:
         reported = client.read(load.folder)
     except (OSError, KeyError, ValueError, StopIteration) as why:
-        return replace(run, failed=f"no report (status {process.returncode}): {type(why).__name__} {why}"[:200])
-    errors = {name: reported[name] / true[name] - 1 for name in true if name in reported}
+        return replace(
+            run, failed=f"no report (status {process.returncode}; {type(why).__name__}): {_last_words(said)}"
+        )
+    errors = {name: reported[name] / true[name] - 1 for name in true if name in reported and true[name]}
     wrong = "" if reported["completed"] == load.requests else f"{reported['completed']:g} of {load.requests} completed"
     if reported.get("valid") == 0.0:
         wrong = (wrong + "; " if wrong else "") + "called INVALID by itself"
     return replace(run, errors=errors, reported=reported, failed=wrong)
+
+
+def _last_words(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return lines[-1].replace("|", "/")[-120:] if lines else "it said nothing"
 
 
 # ---------------------------------------------------------------------------------------------------------- said
