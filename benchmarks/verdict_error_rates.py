@@ -312,7 +312,10 @@ def _border(job: tuple[int, int, int, float, int]) -> Counter[str]:
 def markdown(report: Report) -> str:
     """All tables, the targets first."""
     command = f"python -m benchmarks.verdict_error_rates{' --quick' if report.quick else ''} --seed {report.seed}"
-    head = [f"Made by `{command}` on {datetime.now(UTC):%Y-%m-%d}, numpy {np.__version__}, in {report.took_s:.0f} s.", ""]
+    head = [
+        f"Made by `{command}` on {datetime.now(UTC):%Y-%m-%d}, numpy {np.__version__}, in {report.took_s:.0f} s.",
+        "",
+    ]
     lines = ["| target | measured | wanted | |", "| --- | --- | --- | --- |"]
     lines += [f"| {name} | {100 * got:.2f} % | {sign} {100 * bound:g} % | {'met' if ok else '**missed**'} |"
               for name, got, sign, bound, ok in report.targets]  # fmt: skip
