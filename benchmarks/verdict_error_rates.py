@@ -344,6 +344,7 @@ def main(argv: list[str] | None = None) -> int:
     if options.only and not options.out:
         parser.error("--only PART: needs --out DIR with the other parts")
     report = Report(options.quick, options.seed)
+    missing: list[str] = []
     with ProcessPoolExecutor(options.workers) as pool:
         for index, (name, measure) in enumerate(PARTS.items()):
             kept = options.out / f"{name}.json" if options.out else None
@@ -361,15 +362,19 @@ def main(argv: list[str] | None = None) -> int:
                 found = json.loads(kept.read_text(encoding="utf-8"))
                 part = Report(**{key.name: found[key.name] for key in fields(Report)})
             else:
-                parser.error(f"--only {options.only}: {kept} is missing; run without --only first")
+                print(f"{name}: {kept} is missing, make it with --only {name}", file=sys.stderr)
+                missing.append(name)
+                continue
             report.add(part)
     text = markdown(report)
     print(text)
-    for folder in filter(None, (options.out, options.docs / "img" if options.docs else None)):
+    for folder in filter(None, (options.out, options.docs / "img" if options.docs and not missing else None)):
         for name, curves in report.curves.items():
             draw(folder / f"{name}.png", TITLES[name], curves)
     if options.out:
         (options.out / "verdict_error_rates.md").write_text(text, encoding="utf-8")
+    if options.docs and missing:
+        parser.error(f"--docs: not renewed without {', '.join(missing)}")
     if options.docs:
         page = options.docs / "statistics.md"
         before, rest = page.read_text(encoding="utf-8").split(BEGIN)
