@@ -21,7 +21,7 @@ class Framing:
     `edges` are the start and end offsets of the body's bytes in the buffer, one row a chunk, once it is whole.
     """
 
-    __slots__ = ("body_end", "body_start", "headers", "keep_alive", "mode", "pos", "spans", "status")
+    __slots__ = ("_edges", "body_end", "body_start", "headers", "keep_alive", "mode", "pos", "spans", "status")
 
     def __init__(self) -> None:
         self.mode = HEAD
@@ -32,11 +32,23 @@ class Framing:
         self.body_start = 0
         self.body_end = 0
         self.spans: list[tuple[int, int]] = []
+        self._edges: NDArray[np.int64] | None = None  # of an answer that was there to its end: no spans then
 
     @property
     def edges(self) -> NDArray[np.int64]:
         """Start and end of each chunk in the buffer; shape (chunks, 2)."""
+        if self._edges is not None:
+            return self._edges
         return np.array(self.spans or [(self.body_start, self.body_start)], np.int64)
+
+    def body(self, raw: bytearray) -> bytes:
+        """What is within the edges: the answer's body without its framing."""
+        return b"".join([raw[start:end] for start, end in self.edges.tolist()])
+
+    @property
+    def has_body(self) -> bool:
+        """Whether anything of a body was found so far."""
+        return self._edges is not None or bool(self.spans)
 
     def feed(self, raw: bytearray) -> bool:
         """Look at what is new in `raw`; True when the answer is whole. Raises BadFraming."""
@@ -149,7 +161,7 @@ class Framing:
         heads = np.fromiter(map(len, sizes), np.int64, len(sizes))
         lengths = np.array(got, np.int64)
         ends = self.pos + np.cumsum(heads + lengths + 4) - 2
-        self.spans = list(zip((ends - lengths).tolist(), ends.tolist(), strict=True))
+        self._edges = np.stack((ends - lengths, ends), axis=1)
         self.pos = len(raw)
         self.mode = WHOLE
         return True

@@ -82,8 +82,7 @@ def _data(event: bytes) -> bytes | None:
 def parse_answer(raw: bytearray, framing: Framing) -> Answer:
     """Judge a whole answer. Shape of `ends`: (choice events,). Never raises: what is wrong becomes the kind."""
     answer = Answer(http_status=framing.status)
-    edges = framing.edges
-    body = b"".join([raw[start:end] for start, end in edges.tolist()])
+    body = framing.body(raw)
     if framing.status != 200:
         answer.fail("http", f"HTTP {framing.status}{_retry_after(framing)}: {error_text(body)}")
         return answer
@@ -99,7 +98,7 @@ def parse_answer(raw: bytearray, framing: Framing) -> Answer:
     reader = _Reader(answer)
     reader.read(body)
     if len(reader.ends):
-        answer.ends = _to_raw(reader.ends, edges)
+        answer.ends = _to_raw(reader.ends, framing.edges)
     return answer
 
 
@@ -109,6 +108,7 @@ _ESCAPE = (
 )
 # possessive (++, *+): with a way back kept for each character, a text of 10 MB takes seconds and a gigabyte
 _STRINGS = re.compile(rb'(?:[^"\\\x01-\x1f]++|' + _ESCAPE + rb")*+")
+_KEY = b'"text":"'
 _TEXT = re.compile(rb'^data: \{[^\n]*?"text":"((?:[^"\\\x00-\x1f]++|' + _ESCAPE + rb')*+)"')
 
 
@@ -116,8 +116,8 @@ class _Reader:
     """Reads all events of a body into an answer.
 
     In an ordinary stream each event differs from the one before in its text alone. So the second event is taken as a
-    template: what stands between two texts is then one constant, and a single `split` by it yields all texts. Whatever
-    does not fit the template exactly is decoded event by event.
+    template: what stands between two texts is then one constant. A `split` by the few bytes in front of a text yields all
+    of them; whatever does not fit the template exactly is decoded event by event.
     """
 
     def __init__(self, answer: Answer) -> None:
@@ -158,9 +158,12 @@ class _Reader:
         if text is None or self._ordinary(event) is False:
             return None
         before, behind = event[: text.start(1)], event[text.end(1) :]
-        glue = behind + b"\n\n" + before
-        pieces = body[start + len(before) :].split(glue)
-        last = pieces.pop()
+        glue = behind + b"\n\n" + before[: -len(_KEY)]
+        pieces = []
+        for piece in body[start + len(before) :].split(_KEY):
+            if not piece.endswith(glue):
+                break  # from here on event by event
+            pieces.append(piece[: -len(glue)])
         inside = b"\0".join(pieces)
         if len(pieces) < 2 or _STRINGS.fullmatch(inside) is None or inside.count(b"\0") != len(pieces) - 1:
             return None
@@ -170,10 +173,9 @@ class _Reader:
             return None
         head = self._one_by_one(body[:start], 0)
         sizes = np.fromiter(map(len, pieces), np.int64, len(pieces))
-        # each template event ends behind the blank line in the glue that follows its text
-        ends = start + np.cumsum(sizes + len(glue))
+        ends = start + np.cumsum(sizes + len(before) + len(behind) + 2)  # the blank line included
         self.with_text += len(pieces) - pieces.count(b"")
-        tail_at = len(body) - len(last) - len(before)
+        tail_at = int(ends[-1])
         return [head, ends, self._one_by_one(body[tail_at:], tail_at)]
 
     def _ordinary(self, event: bytes) -> bool:

@@ -210,7 +210,7 @@ def _partial(raw: Raw) -> Answer:
     except BadFraming as why:
         if kind == "cut_off":  # up to there it was well
             kind, words = "malformed", f"{why}; {words}"
-    if raw.framing.status == 200 and raw.framing.spans:
+    if raw.framing.status == 200 and raw.framing.has_body:
         said = parse_answer(raw.buf, raw.framing)
         failed.ends, failed.output_tokens, failed.input_tokens = said.ends, said.output_tokens, said.input_tokens
         if said.kind == KINDS.index("error_event"):
