@@ -45,13 +45,12 @@ def test_variances_are_pooled() -> None:
     rng = np.random.default_rng(1)
     df = np.full(200, 4.0)
     alike = 0.04 * rng.chisquare(4, 200) / 4
-    fit, fit_df = trend(alike, df, np.zeros(200))
-    assert fit_df == pytest.approx(800)
+    fit = trend(alike, df, np.zeros(200))
     assert fit == pytest.approx(0.04, rel=0.2)
     assert math.isinf(prior_df(alike, df, fit))
     assert moderate(alike, df, fit, math.inf) == pytest.approx(fit)
     unlike = alike * rng.choice([0.2, 1.0, 5.0], 200)
-    d0 = prior_df(unlike, df, trend(unlike, df, np.zeros(200))[0])
+    d0 = prior_df(unlike, df, trend(unlike, df, np.zeros(200)))
     assert d0 < 6
     assert moderate(np.array([1.0]), np.array([4.0]), np.array([0.5]), 4.0) == pytest.approx([0.75])
 
@@ -60,19 +59,7 @@ def test_trend_finds_what_sampling_explains() -> None:
     rng = np.random.default_rng(2)
     sampling = np.linspace(0.001, 0.1, 400)
     s2 = (0.01 + 1.5 * sampling) * rng.chisquare(4, 400) / 4
-    assert trend(s2, np.full(400, 4.0), sampling)[0] == pytest.approx(0.01 + 1.5 * sampling, rel=0.3)
-
-
-def test_trend_knows_how_well_it_knows_the_points_at_its_ends() -> None:
-    rng = np.random.default_rng(3)
-    sampling = np.repeat([0.04, 0.02, 0.01, 0.005, 0.003, 0.0025], 8)
-    true = 0.01 + sampling
-    fits = [trend(true * rng.chisquare(4, 48) / 4, np.full(48, 4.0), sampling) for _ in range(300)]
-    spread = np.var([fit / true for fit, _ in fits], axis=0)
-    told = np.mean([2 / fit_df for _, fit_df in fits], axis=0)
-    assert told[0] == pytest.approx(spread[0], rel=0.35)
-    assert told[-1] == pytest.approx(spread[-1], rel=0.35)
-    assert told[0] > 1.5 * 2 / 192
+    assert trend(s2, np.full(400, 4.0), sampling) == pytest.approx(0.01 + 1.5 * sampling, rel=0.3)
 
 
 @pytest.mark.parametrize("q, metric", [(0.5, "median_ttft"), (0.99, "p99_ttft")])

@@ -27,11 +27,8 @@ def holm(p: Floats, weights: Floats | None = None) -> Floats:
     return adjusted
 
 
-def trend(s2: Floats, df: Floats, sampling: Floats) -> tuple[Floats, Floats]:
-    """Expected run-to-run variance of each point: a part common to all plus a multiple of its sampling one.
-
-    Returns it and the degrees of freedom with which each is known, both of shape (P,): a point at the end of the line
-    (the smallest n) is known by few others. Formula: df_i / h_i, h the leverage.
+def trend(s2: Floats, df: Floats, sampling: Floats) -> Floats:
+    """Expected run-to-run variance of each point, shape (P,): a part common to all plus a multiple of its sampling one.
 
     `s2`: variance between the runs of each point, `df` its degrees of freedom (0: a point without repeats), `sampling`:
     the variance that the finite number of requests explains. Formula: a + b·sampling, a, b ≥ 0, by iteratively
@@ -42,7 +39,7 @@ def trend(s2: Floats, df: Floats, sampling: Floats) -> tuple[Floats, Floats]:
     y, c, weight_df = s2[has], sampling[has], df[has]
     if has.sum() < 8 or not c.any() or np.ptp(c) < 1e-3 * c.max():
         common = max(0.0, float(np.average(y - c, weights=weight_df)))
-        return np.maximum(common + sampling, FLOOR), np.full(len(df), df.sum())
+        return np.maximum(common + sampling, FLOOR)
     fitted = np.maximum(c + np.average(y, weights=weight_df), FLOOR)
     a = b = 0.0
     for _ in range(12):
@@ -55,10 +52,7 @@ def trend(s2: Floats, df: Floats, sampling: Floats) -> tuple[Floats, Floats]:
         elif a < 0:
             a, b = 0.0, scy / scc
         fitted = np.maximum(a + b * c, FLOOR)
-    expected = np.maximum(a + b * sampling, FLOOR)
-    # variance of expected_i by the two parameters, as a part of the variance 2·expected²/df of one s²
-    spread = (scc - 2 * sampling * sc + sampling**2 * s) / det
-    return expected, np.minimum(expected**2 / spread, df.sum())
+    return np.maximum(a + b * sampling, FLOOR)
 
 
 def _inverse_trigamma(x: float) -> float:

@@ -22,7 +22,7 @@ from bench_tests.verdict.sweep_noise import Rule, log_table, sweep_noise, sweep_
 __all__ = ["DEFAULT_THRESHOLDS", "Change", "PointRuns", "RunSample", "SweepComparison", "compare_sweeps"]
 
 DEFAULT_THRESHOLDS: Mapping[str, float] = {"p99_ttft": 0.10, "median_tpot": 0.05, "output_throughput": 0.05}
-POINTS_PART = 0.6  # of the error budget goes to the points' questions, the rest to the sweep's, which need less
+POINTS_PART = 0.7  # of the error budget goes to the points' questions, the rest to the sweep's, which need less
 OVERALL_SHARE = 0.2  # the sweep's shift counts from this share of a point's threshold: 1 % TPOT, 2 % TTFT
 ChangeVerdict = Literal["regression", "improvement", "same", "unclear"]
 
@@ -146,9 +146,8 @@ def compare_sweeps(
     `thresholds`: by METRICS' name, the factor beyond which a change counts (0.05: worse than 1.05 times, the same for
     the better; a throughput below 1 / 1.05); only these metrics are compared. `alpha`: when nothing changed, the chance
     of any false regression is at most `alpha`: POINTS_PART of it belongs to the points' questions and the rest to the
-    sweep's, each family held to twice its part, two-sided, by Holm, so that half lies on the side of regressions.
-    Points of one side only are listed, not judged. Without repeats on either side, or with summary figures alone, the
-    rule is weaker (see `notes`).
+    sweep's, each family held to twice its part, two-sided, by Holm, so that half lies on the side of regressions. Points of one side only are listed, not judged.
+    Without repeats on either side, or with summary figures alone, the rule is weaker (see `notes`).
     Raises KeyError for an unknown metric, ValueError for a point that comes twice.
     """
     ours, theirs = {point.key: point for point in current}, {point.key: point for point in baseline}

@@ -108,7 +108,7 @@ def sweep_noise(figures: LogTable) -> SweepNoise:
     squares = sum(np.nansum((side - _mean(side)[:, None]) ** 2, axis=1) for side in (figures.cur, figures.base))
     s2, total_df = np.asarray(squares) / np.maximum(df, 1), float(df.sum())
     if total_df:
-        expected, trend_df = trend(s2, df, figures.sampling)
+        expected = trend(s2, df, figures.sampling)
         d0 = prior_df(s2, df, expected)
         var = moderate(s2, df, expected, d0)
     else:
@@ -122,7 +122,7 @@ def sweep_noise(figures: LogTable) -> SweepNoise:
         # The pooled variance is only as good as its parts: a shared part is seen once a round, however many points.
         shared = max(0.0, round_var - independent) / max(1 - float((weights**2).sum()), 1e-9) if round_df else 0.0
         share = np.minimum(1.0, shared / expected)
-        pooled_df = 1 / (share**2 / max(round_df, 1) + (1 - share) ** 2 / trend_df)
+        pooled_df = 1 / (share**2 / max(round_df, 1) + (1 - share) ** 2 / total_df)
         point_df = np.minimum(d0 + df, pooled_df)  # Satterthwaite's
     if (figures.metric.q or 0) > 0.9:
         point_df = np.minimum(point_df, TAIL_DF)
