@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from bench_tests.load.framing import BadFraming, Framing
 from bench_tests.load.prompts import Request
 from bench_tests.load.records import KINDS, Records
+from bench_tests.load.spool import Spool
 from bench_tests.load.tally import Raw, Tally
 from tests.stream_bytes import DONE, chunked, event, stream, usage_event, vllm
 
@@ -166,10 +168,22 @@ def test_warm_ups_are_marked_and_not_counted() -> None:
 def test_answers_without_usage_are_left_to_the_tokenizer() -> None:
     tally = Tally(True, 0)
     tally.add(raw_of(vllm("no_usage")))
-    assert [row for row, _ in tally.uncounted] == [0]
-    assert tally.records(ZERO).output_tokens[0] == -1
-    tally.recount(0, 8)
-    assert tally.records(ZERO).output_tokens[0] == 8
+    tally.add(raw_of(vllm("no_usage")))
+    assert [row for row, _ in tally.uncounted] == [0, 1]
+    tally.recount(1, 8)
+    assert tally.records(ZERO).output_tokens.tolist() == [-1, 8]
+
+
+def test_records_that_no_longer_fit_in_memory_are_the_same() -> None:
+    raws = [raw_of(vllm("usage"), at_ms=[200.0 + i]) for i in range(20)]
+    raws.append(raw_of(bytearray(), failure=("cut_off", "gone")))
+    spilled = Tally(True, 3)
+    spilled.kept, spilled.events = Spool(300), Spool(100)
+    for raw in raws:
+        spilled.add(raw)
+    got, usual = spilled.records(ZERO), rows(*raws)
+    for column in fields(Records):
+        np.testing.assert_array_equal(getattr(got, column.name), getattr(usual, column.name))
 
 
 def test_never_sent_has_no_times() -> None:

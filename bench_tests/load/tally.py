@@ -1,13 +1,13 @@
 """Turns what the loop kept of each request (bytes, stamps) into rows of records. Works while the loop is idle.
 
-Knows the parser, the records and the prompts' Request.
+Knows the parser, the records, the prompts' Request and the spool that keeps what is finished.
 """
 
 from __future__ import annotations
 
+import struct
 from array import array
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,21 @@ from numpy.typing import NDArray
 from bench_tests.load.framing import WHOLE, BadFraming, Framing
 from bench_tests.load.prompts import Request
 from bench_tests.load.records import COMPLETED, KINDS, Records
+from bench_tests.load.spool import Spool
 from bench_tests.load.stream import Answer, parse_answer
 
 __all__ = ["Raw", "Tally"]
 
 NS = 1e9
+
+# One finished request, as the spool keeps it. Moments in ns of CLOCK_REALTIME, 0: there is none.
+ROW = np.dtype([
+    ("kind", "<i8"), ("measured", "<i8"), ("http_status", "<i8"), ("due", "<i8"), ("send", "<i8"), ("first", "<i8"),
+    ("last", "<i8"), ("asked_input", "<i8"), ("asked_output", "<i8"), ("input_tokens", "<i8"), ("output_tokens", "<i8"),
+    ("cached_tokens", "<i8"), ("events", "<i8"), ("error", "<i8"), ("connect_s", "<f8"), ("lag_s", "<f8"),
+    ("first_blur_s", "<f8"), ("last_blur_s", "<f8"),
+])  # fmt: skip
+PACK = struct.Struct("<14q4d").pack
 
 
 @dataclass(slots=True)
@@ -47,8 +57,11 @@ class Tally:
         self.ignore_eos = ignore_eos
         self.worker = worker
         self.secret = secret.encode() if secret else None
-        self.rows: list[tuple[Any, ...]] = []
-        self.events: list[NDArray[np.int64]] = []
+        self.rows = 0
+        self.kept = Spool()  # ROWs
+        self.events = Spool()  # the moments of all events, ns
+        self.errors = {"": 0}  # words of failures, by number
+        self.counted: dict[int, int] = {}  # tokens by row, counted by the tokenizer
         self.uncounted: list[tuple[int, str]] = []  # row and text of answers without usage
         self.completed = 0
         self.failed = 0
@@ -62,7 +75,8 @@ class Tally:
             raw.buf[:] = raw.buf.replace(self.secret, b"*" * len(self.secret))
         answer = _whole(raw) if raw.failure is None else _partial(raw)
         stamps = _stamps(raw)
-        first = last = first_blur = last_blur = np.nan
+        first = last = 0
+        first_blur = last_blur = np.nan
         moments = np.empty(0, np.int64)
         place = np.empty(0, np.intp)  # the read that holds each event's end
         if len(answer.ends):
@@ -76,13 +90,14 @@ class Tally:
         request = raw.request
         lag = _lag_s(raw, stamps, place)
         if answer.text and answer.kind == COMPLETED:
-            self.uncounted.append((len(self.rows), answer.text))
-        self.rows.append(
-            (answer.kind, raw.measured, answer.http_status, raw.due_ns, raw.send_ns or np.nan, first, last,
-             raw.connect_s, request.isl, request.osl, answer.input_tokens, answer.output_tokens,
-             answer.cached_tokens, len(moments), lag, first_blur, last_blur, answer.error)
-        )  # fmt: skip
-        self.events.append(moments)
+            self.uncounted.append((self.rows, answer.text))
+        self.kept.append(PACK(
+            answer.kind, raw.measured, answer.http_status, raw.due_ns, raw.send_ns, first, last, request.isl,
+            request.osl, answer.input_tokens, answer.output_tokens, answer.cached_tokens, len(moments),
+            self.errors.setdefault(answer.error, len(self.errors)), raw.connect_s, lag, first_blur, last_blur,
+        ))  # fmt: skip
+        self.events.append(moments.tobytes())
+        self.rows += 1
         if not raw.measured:
             return
         if answer.kind == COMPLETED:
@@ -103,48 +118,42 @@ class Tally:
 
     def recount(self, row: int, output_tokens: int) -> None:
         """Set the tokens of an answer whose server gave no usage, counted by the tokenizer."""
-        columns = list(self.rows[row])
-        columns[11] = output_tokens
-        self.rows[row] = tuple(columns)
+        self.counted[row] = output_tokens
 
     def records(self, zero_ns: int) -> Records:
-        """All rows so far; times become seconds since `zero_ns`."""
-        if not self.rows:
-            return Records.empty()
-        (kind, measured, status, due, send, first, last, connect, isl, osl, got_in, got_out, cached, events, lag,
-         first_blur, last_blur, error) = zip(*self.rows, strict=True)  # fmt: skip
-        # one by one: a million events more than once in memory would be this process's peak
-        event_s = np.empty(sum(events))
-        place = 0
-        for moments in self.events:
-            event_s[place : place + len(moments)] = (moments - zero_ns) / NS
-            place += len(moments)
+        """All rows, and the end of adding; times become seconds since `zero_ns`. Raises NotMeasured."""
+        rows = np.frombuffer(self.kept.read(), ROW)
+        moments = np.frombuffer(self.events.read(), np.int64)
+        self.kept.close()
+        self.events.close()
 
-        def seconds(column: tuple[float, ...]) -> NDArray[np.float64]:
+        def seconds(column: NDArray[np.int64]) -> NDArray[np.float64]:
             # differences before floats: a float holds a date to 200 ns only
-            return np.array([np.nan if v != v else (int(v) - zero_ns) / NS for v in column])
+            return np.where(column == 0, np.nan, (column - zero_ns) / NS)
 
+        output_tokens = rows["output_tokens"].copy()
+        output_tokens[list(self.counted)] = list(self.counted.values())
         return Records(
-            kind=np.array(kind, np.int8),
-            measured=np.array(measured, np.bool_),
-            http_status=np.array(status, np.int16),
-            scheduled_s=seconds(due),
-            send_s=seconds(send),
-            first_s=seconds(first),
-            last_s=seconds(last),
-            connect_s=np.array(connect, np.float64),
-            asked_input=np.array(isl, np.int64),
-            asked_output=np.array(osl, np.int64),
-            input_tokens=np.array(got_in, np.int64),
-            output_tokens=np.array(got_out, np.int64),
-            cached_tokens=np.array(cached, np.int64),
-            events=np.array(events, np.int64),
-            event_s=event_s,
-            lag_s=np.array(lag, np.float64),
-            first_blur_s=np.array(first_blur, np.float64),
-            last_blur_s=np.array(last_blur, np.float64),
-            worker=np.full(len(self.rows), self.worker, np.int16),
-            error=np.array(error, np.str_),
+            kind=rows["kind"].astype(np.int8),
+            measured=rows["measured"].astype(np.bool_),
+            http_status=rows["http_status"].astype(np.int16),
+            scheduled_s=seconds(rows["due"]),
+            send_s=seconds(rows["send"]),
+            first_s=seconds(rows["first"]),
+            last_s=seconds(rows["last"]),
+            connect_s=rows["connect_s"].copy(),
+            asked_input=rows["asked_input"].copy(),
+            asked_output=rows["asked_output"].copy(),
+            input_tokens=rows["input_tokens"].copy(),
+            output_tokens=output_tokens,
+            cached_tokens=rows["cached_tokens"].copy(),
+            events=rows["events"].copy(),
+            event_s=(moments - zero_ns) / NS,
+            lag_s=rows["lag_s"].copy(),
+            first_blur_s=rows["first_blur_s"].copy(),
+            last_blur_s=rows["last_blur_s"].copy(),
+            worker=np.full(len(rows), self.worker, np.int16),
+            error=np.array(list(self.errors), np.str_)[rows["error"]],
         )
 
 

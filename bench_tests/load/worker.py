@@ -120,7 +120,7 @@ def _run(plan: LoadPlan, control: Control) -> None:
     if files.warmups:
         warm = loop.run(files.warmups, [time.time_ns()] * len(files.warmups), False, progress)
     loop.open_all()
-    control.say("warm", stopped=warm.stopped, rows=len(tally.rows))
+    control.say("warm", stopped=warm.stopped, rows=tally.rows)
     if control.stop or not control.wait_go():
         raise NotMeasured(control.stop)
     zero = time.time_ns()
@@ -186,7 +186,7 @@ class _Progress:
             recent = self.tally.recent = self.tally.recent[-256:]
             medians = [statistics.median(column) for column in zip(*recent, strict=True)] or [None, None]
             self.control.say(
-                "progress", rows=len(self.tally.rows), done=self.tally.completed, failed=self.tally.failed,
+                "progress", rows=self.tally.rows, done=self.tally.completed, failed=self.tally.failed,
                 ttft_s=medians[0], tpot_s=medians[1], values=self.tally.outcomes if self.report_values else [],
             )  # fmt: skip
             self.tally.outcomes = []
