@@ -70,8 +70,11 @@ class Source:
 
     def flush(self) -> None:
         """Have the server complete its log."""
-        with self.opener.open(f"{self.url}/truth/stats", timeout=60) as answer:
-            answer.read()
+        try:
+            with self.opener.open(f"{self.url}/truth/stats", timeout=60) as answer:
+                answer.read()
+        except OSError as why:
+            raise NotMeasured(f"{self.url}/truth/stats: {why}; expected a server that keeps a truth log") from why
 
     def rows(self, offset: int, osl: int, last: int) -> list[dict[str, Any]]:
         """The last completed requests of `osl` tokens that were logged behind `offset`: without a client's own tries."""

@@ -154,6 +154,20 @@ def test_reads_later_than_the_gap_between_events_forbid_a_verdict_on_itl() -> No
     assert tripped(run(lag_s=[0.21] * 40), about) == ["client_blur_p99_itl"]
 
 
+def test_such_reads_are_told_where_itl_is_not_asserted() -> None:
+    assert checks(run(lag_s=[0.19] * 40), facts())["client_lag"].text == ""
+    late = checks(run(lag_s=[0.21] * 40), facts())["client_lag"]
+    assert late.ok
+    assert "p99 ITL" in late.text
+
+
+def test_where_nothing_is_asserted_the_usual_figures_must_hold() -> None:
+    about = facts(asserted=[])
+    assert tripped(run(first_blur_s=[0.001] * 40), about) == []
+    assert tripped(run(first_blur_s=[0.003] * 40), about) == ["client_blur_p99_ttft"]
+    assert tripped(run(last_blur_s=[0.009] * 40), about) == ["client_blur_p99_tpot"]
+
+
 def test_a_load_beyond_what_was_calibrated() -> None:
     rate = 120 / 10  # events over the run's length
     assert tripped(run(), facts(calibrated_events_per_s=rate * 1.01)) == []
