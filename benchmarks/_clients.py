@@ -73,6 +73,7 @@ def _read_own(folder: Path) -> dict[str, float]:
         **{name: value for name, value in figures.items() if value is not None},
         "completed": result["completed"],
         "valid": float(result["validity"]["valid"]),
+        "itl_doubted": float(any(c["name"] == "client_lag" and c["text"] for c in result["validity"]["checks"])),
         "max_rss_mb": worker["max_rss_bytes"] / 2**20,
         "loop_us_per_event": result["client"]["cpu_us_per_event"],
     }

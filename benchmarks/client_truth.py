@@ -181,8 +181,8 @@ def measure(client: Client, program: list[str], source: Source, load: Load, time
         )
     errors = {name: reported[name] / true[name] - 1 for name in true if name in reported and true[name]}
     wrong = "" if reported["completed"] == load.requests else f"{reported['completed']:g} of {load.requests} completed"
-    if reported.get("valid") == 0.0:
-        wrong = (wrong + "; " if wrong else "") + "called INVALID by itself"
+    own = {"valid": (0.0, "called INVALID by itself"), "itl_doubted": (1.0, "p99 ITL doubted by itself")}
+    wrong = "; ".join(filter(None, [wrong, *(words for name, (at, words) in own.items() if reported.get(name) == at)]))
     return replace(run, errors=errors, reported=reported, failed=wrong)
 
 
