@@ -14,7 +14,7 @@ from typing import Any
 from bench_tests.calibration_store import Calibration, calibration_for, host_facts
 from bench_tests.errors import NotMeasured, ServerGone, UsageError
 from bench_tests.load.hosts import srun_prefixes
-from bench_tests.load.plan import LoadPlan
+from bench_tests.load.plan import SILENT, LoadPlan
 from bench_tests.load.records import KINDS, Records
 from bench_tests.load.run import INTERRUPTED, LoadRun, Progress, run_load
 from bench_tests.results import SCHEMA_VERSION, read_result, result_name, same_measurement, write_bytes, write_result
@@ -31,6 +31,7 @@ from bench_tests.verdict.validity import Check, RunFacts, check_run
 
 __all__ = ["Measurement", "Sweep"]
 
+STUCK_S = 60.0  # how long one token of a server may take that has just let a whole point wait
 REVIVE_S = 5.0  # how long a server may refuse connections after a point before it counts as gone
 
 
@@ -218,6 +219,8 @@ class Sweep:
     def _still_there(self, why: str) -> None:
         """After trouble: raise ServerGone when the server does not answer any more."""
         gone = self.served.gone()
+        if gone is None and SILENT in why:
+            gone = self._stuck(why)
         deadline = time.monotonic() + REVIVE_S
         while gone is None and (reason := why_unhealthy(self.served.endpoint, 2.0)):
             if time.monotonic() > deadline:
@@ -227,6 +230,15 @@ class Sweep:
                 gone = self.served.gone()
         if gone is not None:
             raise ServerGone(gone)
+
+    def _stuck(self, why: str) -> str | None:
+        """Whether a server that has let many wait answers at all, in words; a living front may hide a stuck engine."""
+        limit_s = min(STUCK_S, max(5.0, self.profile.timeouts.first_token))
+        body = {"model": self.model.model, "prompt": [self.profile.model.first_id], "max_tokens": 1}
+        if post_json(self.served.endpoint, "/v1/completions", body, limit_s) is not None:
+            return None
+        url = self.served.endpoint.base_url
+        return f"the server at {url} is stuck: {why}; nor did it answer a prompt of one token within {limit_s:g} s"
 
     def _workers(self, point: Point) -> int:
         asked = self.profile.load.processes

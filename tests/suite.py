@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,8 +49,17 @@ class Outcome:
         return {f.stem: json.loads(f.read_text()) for f in files if f.name != "report.json"}
 
 
-def run_suite(folder: Path, *args: str, profile: str | None = QUICK, env: dict[str, str] | None = None) -> Outcome:
-    """Run `pytest ARGS` on the suite with its results in `folder`; with a profile of its own unless that is None."""
+def run_suite(
+    folder: Path,
+    *args: str,
+    profile: str | None = QUICK,
+    env: dict[str, str] | None = None,
+    during: Callable[[subprocess.Popen[str]], None] | None = None,
+) -> Outcome:
+    """Run `pytest ARGS` on the suite with its results in `folder`; with a profile of its own unless that is None.
+
+    `during` is called beside it, in a thread, with the running process.
+    """
     results = folder / "results"
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--results-dir={results}"]
     if profile is not None:
@@ -59,5 +70,14 @@ def run_suite(folder: Path, *args: str, profile: str | None = QUICK, env: dict[s
         command.append("--no-plot")
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("OPENAI_", "GITHUB_", "PYTEST_", "SERVER_INFO"))}
     clean |= {"SERVER_INFO": str(folder / "server_info.txt"), **(env or {})}
-    done = subprocess.run([*command, *args], cwd=ROOT, env=clean, capture_output=True, text=True, timeout=300)
-    return Outcome(done.returncode, done.stdout + done.stderr, results)
+    process = subprocess.Popen(
+        [*command, *args], cwd=ROOT, env=clean, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    beside = threading.Thread(target=during or (lambda _: None), args=(process,))
+    beside.start()
+    try:
+        out, _ = process.communicate(timeout=300)
+    finally:
+        process.kill()
+        beside.join()
+    return Outcome(process.returncode, out, results)

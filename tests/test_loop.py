@@ -280,6 +280,25 @@ def test_each_timeout_is_named(
     assert time.monotonic() - started < 10
 
 
+def test_a_server_that_is_silent_on_all_streams_is_not_waited_for_again(sim: Simulator) -> None:
+    """Otherwise each further request would wait as long: ten minutes, four at a time, for a stuck engine."""
+    sim.set_faults("stall_first_token")
+    run = run_load(plan(sim.url, conc=4, num_prompts=40, first_token_timeout_s=0.5))
+    assert run.stopped.startswith("4 requests in a row got no answer in time")
+    assert kinds(run.records) == {"stalled": 4, "cancelled": 36}
+    with pytest.raises(NotMeasured, match="warm-up: 4 requests in a row"):
+        run_load(plan(sim.url, conc=4, num_prompts=40, num_warmups=8, first_token_timeout_s=0.5))
+
+
+def test_some_that_stall_among_others_that_do_not_stop_nothing(sim: Simulator) -> None:
+    sim.set_faults("stall_first_token:0.3")
+    run = run_load(plan(sim.url, conc=4, num_prompts=40, first_token_timeout_s=0.5))
+    assert run.stopped == ""
+    got = kinds(run.records)
+    assert got["stalled"] >= 4
+    assert got["stalled"] + got["completed"] == 40
+
+
 def test_the_points_timeout_stops_it_all(sim: Simulator) -> None:
     sim.set_faults("stall_mid_stream")
     run = run_load(plan(sim.url, num_prompts=9, point_timeout_s=0.5))

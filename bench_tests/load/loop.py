@@ -21,7 +21,7 @@ from typing import Any
 from bench_tests.load.clock import ClockWatch, run_delay_s
 from bench_tests.load.connection import ANCILLARY, Channel, Dialer
 from bench_tests.load.framing import CHUNKED, HEAD, BadFraming, Framing
-from bench_tests.load.plan import LoadPlan
+from bench_tests.load.plan import SILENT, LoadPlan
 from bench_tests.load.prompts import Request, RequestFile
 from bench_tests.load.tally import Raw, Tally
 
@@ -113,6 +113,7 @@ class Loop:
         self.active = 0
         self.opening = 0
         self.refused = 0
+        self.silent = 0  # requests in a row that timed out waiting for a byte
         self.measured = False
         self.stats = PhaseStats()
         self.stop_reason = ""
@@ -275,6 +276,8 @@ class Loop:
         self.active -= 1
         stream.request, stream.unsent, stream.retried, stream.used = None, None, False, True
         stream.buf, stream.connect_s, stream.send_ns = bytearray(), 0.0, 0
+        if failure is None:
+            self.silent = 0
         if failure is not None or not raw.framing.keep_alive:
             self._drop(stream)
         if stream.channel is None:
@@ -457,10 +460,18 @@ class Loop:
                     words = f"no first token within {plan.first_token_timeout_s:g} s (timeouts.first_token)"
             elif (now - stream.last_ns) / NS > plan.between_tokens_timeout_s:
                 words = f"silent for {plan.between_tokens_timeout_s:g} s in the stream (timeouts.between_tokens)"
-            if not words and (now - stream.send_ns) / NS > plan.request_timeout_s:
+            if words:
+                self._count_silent(words)
+            elif (now - stream.send_ns) / NS > plan.request_timeout_s:
                 words = f"longer than {plan.request_timeout_s:g} s (timeouts.request)"
             if words:
                 self._finish(stream, ("stalled", words))
+
+    def _count_silent(self, words: str) -> None:
+        """As many as there are streams, and no answer between them: the rest would wait as long, each in its turn."""
+        self.silent += 1
+        if self.silent >= max(2, len(self.streams)) and not self.stop_reason:
+            self.stop_reason = f"{self.silent} requests {SILENT}, the last: {words}"
 
     def _cancel_rest(self) -> None:
         """Cancel what runs (closing its connection aborts it on the server) and count what was never sent."""

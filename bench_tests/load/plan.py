@@ -6,7 +6,9 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["LoadPlan"]
+__all__ = ["SILENT", "LoadPlan"]
+
+SILENT = "in a row got no answer in time"  # in the words for why a run was given up: the server may be stuck
 
 
 @dataclass(frozen=True)

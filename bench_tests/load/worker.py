@@ -27,7 +27,7 @@ from typing import Any
 from bench_tests.errors import BenchError, NotMeasured, UsageError
 from bench_tests.load.arrivals import schedule_s
 from bench_tests.load.loop import Loop, PhaseStats
-from bench_tests.load.plan import LoadPlan
+from bench_tests.load.plan import SILENT, LoadPlan
 from bench_tests.load.prompts import RequestFile, count_tokens
 from bench_tests.load.tally import Tally
 
@@ -119,6 +119,8 @@ def _run(plan: LoadPlan, control: Control) -> None:
     warm = PhaseStats()
     if files.warmups:
         warm = loop.run(files.warmups, [time.time_ns()] * len(files.warmups), False, progress)
+    if SILENT in warm.stopped:
+        raise NotMeasured(f"warm-up: {warm.stopped}")
     loop.open_all()
     control.say("warm", stopped=warm.stopped, rows=tally.rows)
     if control.stop or not control.wait_go():

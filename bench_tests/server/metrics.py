@@ -59,12 +59,15 @@ class Metrics:
 def read_metrics(endpoint: Endpoint, model: str) -> Metrics:
     """The server's counters for `model`; empty where it has none. Never raises for what it says."""
     answer = get(endpoint, "/metrics")
-    if answer is None or answer[0] != 200:
-        return Metrics()
+    return parse_metrics(answer[1], model) if answer is not None and answer[0] == 200 else Metrics()
+
+
+def parse_metrics(said: bytes, model: str) -> Metrics:
+    """The counters for `model` in a text of Prometheus' format; empty where it is none. Never raises."""
     from prometheus_client.parser import text_string_to_metric_families  # only where a server has them
 
     try:
-        return _pick(text_string_to_metric_families(answer[1].decode("utf-8", "replace")), model)
+        return _pick(text_string_to_metric_families(said.decode("utf-8", "replace")), model)
     except (ValueError, KeyError, IndexError):
         return Metrics()
 

@@ -85,7 +85,9 @@ def _failed(records: Records, limits: Validity) -> Check:
         return Check("failed_requests", ok, share, limits.max_failed_share, "share", none)
     kinds = records.kind[bad]
     counts = ", ".join(f"{int((kinds == k).sum())} {KINDS[k]}" for k in sorted(set(kinds.tolist())))
-    example = next((e for e in records.error[bad].tolist() if e), "no words")
+    # a cancelled one says why the rest was given up, not what went wrong first
+    first = np.argsort(kinds == KINDS.index("cancelled"), kind="stable")
+    example = next((e for e in records.error[bad][first].tolist() if e), "no words")
     return Check(
         "failed_requests",
         ok,

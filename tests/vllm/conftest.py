@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from bench_tests.server.endpoint import Endpoint
+from bench_tests.server.metrics import read_metrics
 from tests.suite import Outcome, run_suite
 
 VLLM = os.environ.get("BENCH_VLLM") or shutil.which("vllm")
@@ -57,6 +61,26 @@ def profile(model: Path) -> str:
     )
 
 
-def sweep(folder: Path, server: Endpoint, *args: str, profile: str | None = None) -> Outcome:
-    env = {"OPENAI_API_KEY": server.api_key or "", "BENCH_NONE": ""}
-    return run_suite(folder, "--base-url", server.base_url, *args, profile=profile, env=env)
+def sweep(
+    folder: Path,
+    server: Endpoint,
+    *args: str,
+    profile: str | None = None,
+    during: Callable[[subprocess.Popen[str]], None] | None = None,
+) -> Outcome:
+    """The suite, attached to that server."""
+    env = {"OPENAI_API_KEY": server.api_key or ""}
+    return run_suite(folder, "--base-url", server.base_url, *args, profile=profile, env=env, during=during)
+
+
+def running(server: Endpoint) -> float:
+    """How many requests vLLM says that it works on."""
+    return read_metrics(server, "tiny").values.get("running", 0.0)
+
+
+def wait_until(true: Callable[[], bool], timeout_s: float) -> bool:
+    """Whether it became true in time."""
+    deadline = time.monotonic() + timeout_s
+    while not (became := true()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return became

@@ -7,6 +7,7 @@ command (tests/vllm/install.sh makes one); without it these tests are skipped.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ from bench_tests.load.records import Records
 from bench_tests.server.endpoint import Endpoint
 from bench_tests.server.http import get
 from bench_tests.server.metrics import read_metrics
-from tests.vllm.conftest import ENGINE, VLLM, needs_vllm, sweep
+from tests.vllm.conftest import ENGINE, VLLM, needs_vllm, running, sweep, wait_until
 
 pytestmark = needs_vllm
 
@@ -136,6 +137,53 @@ def test_a_wrong_key_is_said(tmp_path: Path, server: Endpoint) -> None:
     outcome = sweep(tmp_path, Endpoint(server.base_url, "wrong"), "--point", "isl64-osl8-conc1")
     assert outcome.code == 13
     assert "refuses the key" in outcome.out
+
+
+def test_ctrl_c_aborts_what_runs_on_the_server(tmp_path: Path, server: Endpoint, profile: str) -> None:
+    after: list[bool] = []
+
+    def interrupt(process: subprocess.Popen[str]) -> None:
+        assert wait_until(lambda: running(server) >= 4, 120)
+        process.send_signal(signal.SIGINT)
+        after.append(wait_until(lambda: running(server) == 0, 30))
+
+    outcome = sweep(
+        tmp_path, server, "--point", "isl64-osl8000-conc4", "--num-warmups", "0", profile=profile, during=interrupt
+    )
+    assert after == [True], "vLLM still works on requests that nobody waits for"
+    assert outcome.code == 2
+    (result,) = outcome.results().values()
+    assert result["verdict"] == "ERROR"
+    assert any("interrupted" in message for message in result["messages"])
+
+
+def test_an_engine_that_stalls_is_no_result(tmp_path: Path, server: Endpoint, profile: str) -> None:
+    (engine,) = _engines()
+
+    def stall(process: subprocess.Popen[str]) -> None:
+        assert wait_until(lambda: running(server) >= 4, 120)
+        os.kill(engine, signal.SIGSTOP)
+        process.wait(120)
+
+    try:
+        outcome = sweep(
+            tmp_path, server, "--point", "isl64-osl2000-conc4", "--num-warmups", "0", during=stall,
+            profile=profile + '[timeouts]\nbetween_tokens = "4s"\nfirst_token = "10s"\n',
+        )  # fmt: skip
+    finally:
+        os.kill(engine, signal.SIGCONT)
+    assert outcome.code == 13, outcome.out
+    (result,) = outcome.results().values()
+    assert result["verdict"] == "ERROR"
+    assert "is stuck: 4 requests in a row got no answer in time" in outcome.out  # though its /health says 200
+    assert "silent for 4 s in the stream (timeouts.between_tokens)" in outcome.out
+    assert wait_until(lambda: running(server) == 0, 60)
+
+
+def _engines() -> list[int]:
+    """The engine processes of this machine's vLLM servers."""
+    said = subprocess.run(["pgrep", "-f", "VLLM::EngineCore"], capture_output=True, text=True).stdout
+    return [int(pid) for pid in said.split()]
 
 
 def test_aa_repetitions_raise_no_alarm_and_a_loaded_server_is_caught(
