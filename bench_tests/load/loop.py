@@ -1,6 +1,6 @@
 """The timed loop: sockets on epoll, bytes and kernel stamps kept, nothing decoded before a request has ended.
 
-Knows connections, framing, prompts and the tally. Nothing in here may wait, allocate much, or call anything slow:
+Knows the pool of connections, framing, prompts and the tally. Nothing in here may wait, allocate much, or call anything slow:
 what it delays is what it measures. See docs/methods.md for why it is written this way.
 """
 
@@ -14,14 +14,13 @@ import time
 from array import array
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from bench_tests.load.clock import ClockWatch, run_delay_s
-from bench_tests.load.connection import ANCILLARY, Channel, Dialer
+from bench_tests.load.connection import ANCILLARY
 from bench_tests.load.framing import CHUNKED, HEAD, BadFraming, Framing
 from bench_tests.load.plan import SILENT, LoadPlan
+from bench_tests.load.pool import DIALERS, Pool, Stream
 from bench_tests.load.prompts import Request, RequestFile
 from bench_tests.load.tally import Raw, Tally
 
@@ -41,7 +40,6 @@ NAP_FROM = 20_000  # reads a second from which it is worth it
 NAP_GAPS = 32  # and never longer than this part of the mean gap between a stream's events: what it can blur at most
 FEW_READY = 64  # sockets found ready at a look: so few mean that the loop keeps up and has time to parse an answer
 SENDS_A_ROUND = 8  # requests started between two looks at the sockets: a storm of starts must not hold up the reads
-DIALERS = 32  # threads that open connections
 GIVE_UP_AFTER = 50  # refused connections in a row, per stream's worth, before the rest is not tried
 
 
@@ -64,33 +62,6 @@ class PhaseStats:
         return dict(self.__dict__)
 
 
-@dataclass(slots=True, eq=False)
-class Stream:
-    """One place in the concurrency: a connection and the request on it, if any."""
-
-    channel: Channel | None = None
-    recv: Callable[[int, int], tuple[bytes, list[tuple[int, int, bytes]], int, Any]] | None = None  # its recvmsg
-    tls: bool = False
-    fd: int = -1
-    opening: bool = False
-    used: bool = False  # the connection has carried a request before
-    opened_ns: int = 0
-    retried: bool = False
-    request: Request | None = None
-    due_ns: int = 0
-    send_ns: int = 0
-    last_ns: int = 0  # last sign of life of the request
-    connect_s: float = 0.0
-    unsent: memoryview | None = None
-    fast: bool = False  # the head is read and the answer is chunked: only an end needs a look
-    buf: bytearray = field(default_factory=bytearray)
-    framing: Framing = field(default_factory=Framing)
-    ends: array[int] = field(default_factory=lambda: array("q"))
-    stamps: array[int] = field(default_factory=lambda: array("q"))
-    reads: array[int] = field(default_factory=lambda: array("q"))
-    polls: array[int] = field(default_factory=lambda: array("q"))
-
-
 class Loop:
     """Carries `plan.streams` requests at a time through one or more phases (warm-up, measured)."""
 
@@ -98,21 +69,14 @@ class Loop:
         self.plan = plan
         self.files = files
         self.tally = tally
-        self.dialer = Dialer(plan.base_url, plan.insecure, plan.connect_timeout_s)
-        self.streams = [Stream() for _ in range(plan.streams)]
-        self.by_fd: dict[int, Stream] = {}
-        self.epoll = select.epoll()
-        self.opened: deque[tuple[Stream, Future[Channel]]] = deque()
-        self.wake_r, self.wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self.epoll.register(self.wake_r, select.EPOLLIN)
-        self.threads = self._dialers()
+        self.pool = Pool(plan)
+        self.streams = self.pool.streams
+        self.epoll = self.pool.epoll
         self.idle: deque[Stream] = deque()
         self.todo: deque[tuple[Request, int]] = deque()
         self.pending: deque[Raw] = deque()
         self.pending_bytes = 0
         self.active = 0
-        self.opening = 0
-        self.refused = 0
         self.silent = 0  # requests in a row that timed out waiting for a byte
         self.measured = False
         self.stats = PhaseStats()
@@ -122,84 +86,34 @@ class Loop:
 
     def open_all(self) -> None:
         """Open every stream's connection before any clock starts. A refused one is tried again for its request."""
+        pool = self.pool
         for stream in self.streams:
             if stream.channel is None and not stream.opening:
-                self._open(stream)
-        opened = self.opening
-        while self.opening:
+                pool.open(stream)
+        opened = pool.opening
+        while pool.opening:
             self.epoll.poll(0.1)
             self._take_opened()
-            if self.refused >= min(opened, DIALERS):  # a whole round in vain: do not wait for the rest's timeouts too
-                self.threads.shutdown(wait=False, cancel_futures=True)
-                self.threads = self._dialers()
+            if pool.refused >= min(opened, DIALERS):  # a whole round in vain: do not wait for the rest's timeouts too
+                pool.give_up_dialing()
 
     def close(self) -> None:
-        self.threads.shutdown(wait=False, cancel_futures=True)
-        for stream in self.streams:
-            self._drop(stream)
-        self.epoll.close()
-        os.close(self.wake_r)
-        os.close(self.wake_w)
-        self.wake_w = -1  # a dial that ends later must not write to whatever has this number then
-
-    def _dialers(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(max_workers=min(DIALERS, max(1, self.plan.streams)), thread_name_prefix="dial")
-
-    def _open(self, stream: Stream) -> None:
-        self.opening += 1
-        stream.opening = True
-        future = self.threads.submit(self.dialer.open)
-        future.add_done_callback(lambda done, stream=stream: self._wake(stream, done))  # type: ignore[misc]
-
-    def _wake(self, stream: Stream, done: Future[Channel]) -> None:
-        self.opened.append((stream, done))
-        try:
-            os.write(self.wake_w, b"x")
-        except OSError:
-            pass  # full is awake enough; closed is over
+        self.pool.close()
 
     def _take_opened(self) -> None:
-        try:
-            os.read(self.wake_r, 4096)
-        except BlockingIOError:
-            pass
-        while self.opened:
-            stream, done = self.opened.popleft()
-            self.opening -= 1
-            stream.opening = False
-            failure = TimeoutError() if done.cancelled() else done.exception()
-            if failure is None:
-                channel = done.result()
-                stream.channel, stream.fd, stream.used = channel, channel.sock.fileno(), False
-                stream.opened_ns = time.time_ns()
-                stream.recv, stream.tls = channel.sock.recvmsg, channel.tls is not None
-                stream.connect_s = channel.opened_s
-                self.stats.stamped &= channel.stamped
-                self.by_fd[stream.fd] = stream
-                self.epoll.register(stream.fd, select.EPOLLIN)
-                self.refused = 0
-                if stream.request is not None:
-                    self._send(stream, stream.request, stream.due_ns)
-                elif stream not in self.idle:
-                    self.idle.append(stream)
-                continue
-            self.refused += 1
-            if stream.request is None and not self.todo:
+        for stream, failure in self.pool.take():
+            if failure is None and stream.request is not None:
+                self._send(stream, stream.request, stream.due_ns)
+            elif failure is None or (stream.request is None and not self.todo):
                 if stream not in self.idle:
                     self.idle.append(stream)
-                continue
-            if stream.request is None:
-                stream.request, stream.due_ns = self.todo.popleft()
-                self.active += 1
-            kind = "stalled" if isinstance(failure, TimeoutError) else "connect"
-            words = f"no connection within {self.plan.connect_timeout_s:g} s" if kind == "stalled" else str(failure)
-            self._finish(stream, (kind, f"connect: {words}"))
-
-    def _drop(self, stream: Stream) -> None:
-        if stream.channel is not None:
-            self.by_fd.pop(stream.fd, None)
-            stream.channel.sock.close()  # leaves the epoll set by itself
-            stream.channel, stream.recv, stream.fd = None, None, -1
+            else:
+                if stream.request is None:
+                    stream.request, stream.due_ns = self.todo.popleft()
+                    self.active += 1
+                late = isinstance(failure, TimeoutError)
+                words = f"no connection within {self.plan.connect_timeout_s:g} s" if late else str(failure)
+                self._finish(stream, ("stalled" if late else "connect", f"connect: {words}"))
 
     # ------------------------------------------------------------------ a request's life
 
@@ -243,12 +157,12 @@ class Loop:
     def _lost(self, stream: Stream, why: OSError | None) -> None:
         """The connection ended or broke, with or without a request on it."""
         request, was_used = stream.request, stream.used
-        self._drop(stream)
+        self.pool.drop(stream)
         if request is None:
             if stream in self.idle:  # closed while idle: reopened off the clock
                 self.idle.remove(stream)
             self.stats.reopened += 1
-            self._open(stream)
+            self.pool.open(stream)
             return
         was_idle = was_used or stream.send_ns - stream.opened_ns > IDLE_NS
         if not stream.buf and was_idle and not stream.retried:
@@ -256,7 +170,7 @@ class Loop:
             stream.retried = True
             stream.unsent = None
             self.stats.reopened += 1
-            self._open(stream)
+            self.pool.open(stream)
             return
         if why is None and stream.framing.closed(stream.buf):
             self._finish(stream, None)
@@ -279,12 +193,12 @@ class Loop:
         if failure is None:
             self.silent = 0
         if failure is not None or not raw.framing.keep_alive:
-            self._drop(stream)
+            self.pool.drop(stream)
         if stream.channel is None:
-            if self.refused > GIVE_UP_AFTER + 3 * len(self.streams):
-                self.stop_reason = self.stop_reason or f"{self.refused} connections in a row failed"
+            if self.pool.refused > GIVE_UP_AFTER + 3 * len(self.streams):
+                self.stop_reason = self.stop_reason or f"{self.pool.refused} connections in a row failed"
             if self.todo and not self.stop_reason:
-                self._open(stream)
+                self.pool.open(stream)
             else:
                 self.idle.append(stream)
             return
@@ -320,8 +234,7 @@ class Loop:
         cancelled, what was not sent is counted as cancelled too.
         """
         self.measured, self.stop_reason = measured, ""
-        stamped = self.stats.stamped
-        self.stats = PhaseStats(stamped=stamped)
+        self.stats = PhaseStats()
         self.todo = deque(zip(requests, due_ns, strict=True))
         clock, usage, waited = ClockWatch(), resource.getrusage(resource.RUSAGE_SELF), run_delay_s()
         start = time.monotonic()
@@ -332,6 +245,7 @@ class Loop:
         self.stats.core_wait_s = run_delay_s() - waited
         clock.look()
         self.stats.clock_step_s = clock.worst_step_ns / NS
+        self.stats.stamped = self.pool.stamped
         self.stats.stopped = self.stop_reason
         self._cancel_rest()
         while self.pending:
@@ -339,8 +253,8 @@ class Loop:
         return self.stats
 
     def _spin(self, clock: ClockWatch, chores: Callable[[], str | None]) -> None:
-        poll, by_fd, time_ns, sleep = self.epoll.poll, self.by_fd, time.time_ns, time.sleep
-        size = len(self.streams) + 2
+        poll, by_fd, time_ns, sleep = self.epoll.poll, self.pool.by_fd, time.time_ns, time.sleep
+        size, wake_r = len(self.streams) + 2, self.pool.wake_r
         self._start_due()
         before = time_ns()
         next_chores = before + CHORES_NS
@@ -360,7 +274,7 @@ class Loop:
             for fd, event in ready:
                 stream = by_fd.get(fd)
                 if stream is None:
-                    if fd == self.wake_r:
+                    if fd == wake_r:
                         self._take_opened()
                     continue
                 if event & 4:  # EPOLLOUT
@@ -422,7 +336,7 @@ class Loop:
     def _nap_s(self, reads: int, span_ns: int) -> float:
         """How long to let reads gather, after so many in that time. Only where the kernel's stamps keep the truth."""
         rate = reads / span_ns * NS
-        if rate < NAP_FROM or not self.stats.stamped:
+        if rate < NAP_FROM or not self.pool.stamped:
             return 0.0
         return min(NAP_S, self.active / rate / NAP_GAPS)
 
@@ -439,7 +353,7 @@ class Loop:
             self.active += 1
             if stream.channel is None:
                 stream.request, stream.due_ns = request, due_ns
-                self._open(stream)
+                self.pool.open(stream)
             else:
                 self._send(stream, request, due_ns)
                 now = time.time_ns()
