@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from bench_tests.server.endpoint import Endpoint, Served
 from bench_tests.server.local import LocalServer
 from bench_tests.server.process import ServerProcess, answers, log_tail
 from bench_tests.sweep.profile import Profile, load_profile
+from tests.processes import alive, wait_for
 
 STUB = Path(__file__).parent / "slurm" / "stub_server.py"
 ROOT = Path(__file__).parents[1]
@@ -33,27 +33,6 @@ def stub_profile(folder: Path, *args: str, model: str = "org/stub", stop: str = 
         f'serve_command = ["{sys.executable}", "{STUB}"]\nstop_timeout = "{stop}"\nstartup_timeout = "{startup}"\n'
     )
     return load_profile(str(path))
-
-
-def alive(marker: str) -> list[int]:
-    """Processes, zombies left out, whose command line holds the marker."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and marker in (entry / "cmdline").read_bytes().decode("utf-8", "replace"):
-                found.append(int(entry.name))
-        except OSError:
-            pass
-    return [pid for pid in found if pid != os.getpid()]
-
-
-def wait_for(condition: Callable[[], bool], timeout_s: float = 10.0) -> bool:
-    end = time.monotonic() + timeout_s
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.05)
-    return condition()
 
 
 def test_the_built_in_profiles_become_their_commands() -> None:

@@ -24,7 +24,7 @@ class Row:
     spec: Mapping[str, Any] = field(default_factory=dict)  # other settings of it: it gets a server of its own
     options: tuple[str, ...] = ()
     profile: str = ""  # TOML that the row's profile has beyond the common one
-    provoke: str = ""  # a function of provoke.py
+    provoke: str = ""  # a function of provoke_servers.py or provoke_here.py
     how: str = ""  # in words, where the switches do not say it
     traceback: bool = False  # one is expected, and must not hold the key
     own_server: bool = False  # a fresh simulated server, because the fault outlives the row or counts requests

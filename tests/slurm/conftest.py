@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from bench_tests.sweep.profile import Profile, load_profile
+from tests.processes import wait_for
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -26,28 +26,6 @@ def run(*argv: str, timeout_s: float = 60) -> str:
     told = subprocess.run(argv, capture_output=True, text=True, timeout=timeout_s)
     assert told.returncode == 0, f"{argv}: {told.stdout}{told.stderr}"
     return told.stdout + told.stderr
-
-
-def wait_for(condition: Callable[[], object], timeout_s: float = 20.0) -> bool:
-    """True as soon as it holds."""
-    end = time.monotonic() + timeout_s
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.1)
-    return bool(condition())
-
-
-def alive(marker: str) -> list[int]:
-    """Processes whose command line holds the marker, this one left out."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and marker in (entry / "cmdline").read_bytes().decode("utf-8", "replace"):
-                found.append(int(entry.name))
-        except OSError:
-            pass
-    return [pid for pid in found if pid != os.getpid()]
 
 
 @dataclass

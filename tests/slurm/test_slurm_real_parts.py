@@ -13,7 +13,8 @@ import pytest
 
 from bench_tests.load.records import Records
 from bench_tests.server.simulator import SimSpec, Simulator
-from tests.slurm.conftest import ROOT, Cluster, alive, run, wait_for
+from tests.processes import alive, wait_for
+from tests.slurm.conftest import ROOT, Cluster, run
 from tests.slurm.test_slurm_sweep import lenient
 
 VLLM = os.environ.get("BENCH_VLLM") or shutil.which("vllm")

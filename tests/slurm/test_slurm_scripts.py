@@ -16,7 +16,8 @@ from bench_tests.server.info import read_server_info
 from bench_tests.server.process import answers
 from bench_tests.server.slurm_request import sbatch_options
 from bench_tests.sweep.profile import BUILTIN, load_profile
-from tests.slurm.conftest import ROOT, Cluster, MakeProfile, alive, run, wait_for
+from tests.processes import alive, wait_for
+from tests.slurm.conftest import ROOT, Cluster, MakeProfile, run
 
 SERVE, BENCH = ROOT / "slurm" / "serve.sh", ROOT / "slurm" / "bench.sh"
 SMALL = ("--gpus-per-node=1", "--mem=1G", "--time=10", "--open-mode=append")

@@ -19,7 +19,8 @@ from bench_tests.server.info import ServerInfo, read_server_info, write_server_i
 from bench_tests.server.process import answers
 from bench_tests.server.slurm import SlurmServer
 from bench_tests.sweep.profile import Profile, load_profile
-from tests.slurm.conftest import ROOT, Cluster, MakeProfile, alive, run, wait_for
+from tests.processes import alive, wait_for
+from tests.slurm.conftest import ROOT, Cluster, MakeProfile, run
 
 
 class Submitted:

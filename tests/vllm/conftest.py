@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,11 +75,3 @@ def sweep(
 def running(server: Endpoint) -> float:
     """How many requests vLLM says that it works on."""
     return read_metrics(server, "tiny").values.get("running", 0.0)
-
-
-def wait_until(true: Callable[[], bool], timeout_s: float) -> bool:
-    """Whether it became true in time."""
-    deadline = time.monotonic() + timeout_s
-    while not (became := true()) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    return became

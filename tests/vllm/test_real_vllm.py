@@ -21,7 +21,8 @@ from bench_tests.load.records import Records
 from bench_tests.server.endpoint import Endpoint
 from bench_tests.server.http import get
 from bench_tests.server.metrics import read_metrics
-from tests.vllm.conftest import ENGINE, VLLM, needs_vllm, running, sweep, wait_until
+from tests.processes import wait_for
+from tests.vllm.conftest import ENGINE, VLLM, needs_vllm, running, sweep
 
 pytestmark = needs_vllm
 
@@ -143,9 +144,9 @@ def test_ctrl_c_aborts_what_runs_on_the_server(tmp_path: Path, server: Endpoint,
     after: list[bool] = []
 
     def interrupt(process: subprocess.Popen[str]) -> None:
-        assert wait_until(lambda: running(server) >= 4, 120)
+        assert wait_for(lambda: running(server) >= 4, 120)
         process.send_signal(signal.SIGINT)
-        after.append(wait_until(lambda: running(server) == 0, 30))
+        after.append(wait_for(lambda: running(server) == 0, 30))
 
     outcome = sweep(
         tmp_path, server, "--point", "isl64-osl8000-conc4", "--num-warmups", "0", profile=profile, during=interrupt
@@ -161,7 +162,7 @@ def test_an_engine_that_stalls_is_no_result(tmp_path: Path, server: Endpoint, pr
     (engine,) = _engines()
 
     def stall(process: subprocess.Popen[str]) -> None:
-        assert wait_until(lambda: running(server) >= 4, 120)
+        assert wait_for(lambda: running(server) >= 4, 120)
         os.kill(engine, signal.SIGSTOP)
         process.wait(120)
 
@@ -177,7 +178,7 @@ def test_an_engine_that_stalls_is_no_result(tmp_path: Path, server: Endpoint, pr
     assert result["verdict"] == "ERROR"
     assert "is stuck: 4 requests in a row got no answer in time" in outcome.out  # though its /health says 200
     assert "silent for 4 s in the stream (timeouts.between_tokens)" in outcome.out
-    assert wait_until(lambda: running(server) == 0, 60)
+    assert wait_for(lambda: running(server) == 0, 60)
 
 
 def _engines() -> list[int]:
