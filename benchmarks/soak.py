@@ -121,7 +121,7 @@ def draw(samples: list[Sample], path: Path) -> None:
             axes.plot(minutes, [getattr(s, name) for s in samples], label=label)
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
-        axes.legend(loc="lower right")
+        axes.legend(loc="center right")
     above.set_ylabel("resident memory, MB")
     below.set_ylabel("load process, number")
     below.set_xlabel("minutes")
