@@ -37,4 +37,6 @@ class Row:
         parts = [f"`{' '.join(f'--fault {s}' for s in self.switches)}`"] if self.switches else []
         parts += [f"`--{k.replace('_', '-')} {v}` of the simulated server" for k, v in self.spec.items()]
         parts += [f"`{' '.join(self.options)}`"] if self.options else []
+        if not parts and self.profile:
+            parts = ["`" + " ".join(self.profile.split()) + "` in the profile"]
         return ", ".join(parts) or "nothing"
