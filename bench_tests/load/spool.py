@@ -1,6 +1,6 @@
 """Bytes that only grow, kept in memory up to a chunk and then in an unnamed file, so that an hour's load does not swell.
 
-Knows nothing but files. The usual point never fills a chunk and so never touches a disk.
+Knows files and the errors. A point of up to 250,000 events fills no chunk and touches no disk.
 """
 
 from __future__ import annotations
@@ -23,33 +23,31 @@ class Spool:
         self.chunk = chunk
         self._tail = bytearray()
         self._file: IO[bytes] | None = None
+        self._unwritten: list[bytearray] = []  # what the disk did not take: nothing that was measured is lost by it
         self._thread: ThreadPoolExecutor | None = None
-        self._failed: OSError | None = None
 
     def append(self, data: bytes) -> None:
-        """Keep these bytes. Raises NotMeasured when an earlier chunk could not be written."""
+        """Keep these bytes."""
         self._tail += data
         if len(self._tail) >= self.chunk:
-            self._check()
             full, self._tail = self._tail, bytearray()
             self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix="spool")
             self._thread.submit(self._write, full)
 
     def read(self) -> bytearray:
-        """All bytes so far, and the end of appending. Raises NotMeasured when a chunk could not be written or read."""
+        """All bytes so far, and the end of appending. Raises NotMeasured when the file cannot be read."""
         if self._thread is not None:
             self._thread.shutdown()  # waits for what is being written
-        self._check()
         whole = bytearray()
         if self._file is not None:
-            self._file.seek(0)
             try:
+                self._file.seek(0)
                 while part := self._file.read(16 << 20):
                     whole += part
             except OSError as why:
-                self._failed = why
-            self._check()
-        whole += self._tail
+                raise NotMeasured(f"temporary folder: {why.strerror}; records are kept there (set $TMPDIR)") from why
+        for kept in (*self._unwritten, self._tail):
+            whole += kept
         return whole
 
     def close(self) -> None:
@@ -59,18 +57,18 @@ class Spool:
         if self._file is not None:
             self._file.close()
 
-    def _check(self) -> None:
-        if self._failed is not None:
-            raise NotMeasured(f"temporary folder: {self._failed.strerror}; records are kept there (set $TMPDIR)")
-
     def _write(self, full: bytearray) -> None:
-        if self._failed is not None:
-            return  # what lies behind a gap is of no use
-        try:
-            if self._file is None:
-                self._file = tempfile.TemporaryFile(prefix="bench-records-", buffering=0)  # noqa: SIM115  # until close
-            rest = memoryview(full)
-            while rest:
-                rest = rest[self._file.write(rest) :]
-        except OSError as why:
-            self._failed = why
+        if not self._unwritten:  # the file holds what came first
+            whole = 0
+            try:
+                if self._file is None:
+                    self._file = tempfile.TemporaryFile(prefix="bench-records-", buffering=0)  # noqa: SIM115  # closed in close
+                whole = self._file.tell()
+                rest = memoryview(full)
+                while rest:
+                    rest = rest[self._file.write(rest) :]
+                return
+            except OSError:
+                if self._file is not None:
+                    self._file.truncate(whole)
+        self._unwritten.append(full)
