@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
+
+# a shell that starts this in the background has it ignore SIGINT, and with it all that the tests start and interrupt
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REQUIRE_ALL = os.environ.get("BENCH_REQUIRE_ALL") == "1"
 

@@ -159,7 +159,7 @@ def test_ctrl_c_aborts_what_runs_on_the_server(tmp_path: Path, server: Endpoint,
 
 
 def test_an_engine_that_stalls_is_no_result(tmp_path: Path, server: Endpoint, profile: str) -> None:
-    (engine,) = _engines()
+    engine = _engine_of(server)
 
     def stall(process: subprocess.Popen[str]) -> None:
         assert wait_for(lambda: running(server) >= 4, 120)
@@ -181,10 +181,12 @@ def test_an_engine_that_stalls_is_no_result(tmp_path: Path, server: Endpoint, pr
     assert wait_for(lambda: running(server) == 0, 60)
 
 
-def _engines() -> list[int]:
-    """The engine processes of this machine's vLLM servers."""
-    said = subprocess.run(["pgrep", "-f", "VLLM::EngineCore"], capture_output=True, text=True).stdout
-    return [int(pid) for pid in said.split()]
+def _engine_of(server: Endpoint) -> int:
+    """The process of its engine: of the same process group as the front that listens there."""
+    port = server.base_url.rpartition(":")[2]
+    front = int(subprocess.run(["pgrep", "-o", "-f", f"--port {port}"], capture_output=True, text=True).stdout)
+    group = ["pgrep", "-g", str(os.getpgid(front)), "-f", "VLLM::EngineCore"]
+    return int(subprocess.run(group, capture_output=True, text=True).stdout)
 
 
 def test_aa_repetitions_raise_no_alarm_and_a_loaded_server_is_caught(
