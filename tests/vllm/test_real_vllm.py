@@ -28,8 +28,8 @@ pytestmark = needs_vllm
 
 
 @pytest.fixture(scope="module")
-def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
-    """One vLLM that runs on its own, as a user's would, with a key."""
+def started(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Endpoint, int]]:
+    """One vLLM that runs on its own, as a user's would, with a key, and the group of its processes."""
     import socket
 
     with socket.socket() as probe:
@@ -51,10 +51,22 @@ def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[En
             assert process.poll() is None, log.read_text()[-2000:]
             assert time.monotonic() < deadline, log.read_text()[-2000:]
             time.sleep(1)
-        yield endpoint
+        yield endpoint, process.pid
     finally:
         os.killpg(process.pid, 15)
         process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def server(started: tuple[Endpoint, int]) -> Endpoint:
+    return started[0]
+
+
+@pytest.fixture(scope="module")
+def engine(started: tuple[Endpoint, int]) -> int:
+    """The process of its engine; vLLM names it so."""
+    found = subprocess.run(["pgrep", "-g", str(started[1]), "-f", "VLLM::EngineCore"], capture_output=True, text=True)
+    return int(found.stdout)
 
 
 def test_a_live_server_is_swept_and_agrees_with_itself(tmp_path: Path, server: Endpoint) -> None:
@@ -158,9 +170,7 @@ def test_ctrl_c_aborts_what_runs_on_the_server(tmp_path: Path, server: Endpoint,
     assert any("interrupted" in message for message in result["messages"])
 
 
-def test_an_engine_that_stalls_is_no_result(tmp_path: Path, server: Endpoint, profile: str) -> None:
-    engine = _engine_of(server)
-
+def test_an_engine_that_stalls_is_no_result(tmp_path: Path, server: Endpoint, engine: int, profile: str) -> None:
     def stall(process: subprocess.Popen[str]) -> None:
         assert wait_for(lambda: running(server) >= 4, 120)
         os.kill(engine, signal.SIGSTOP)
@@ -179,14 +189,6 @@ def test_an_engine_that_stalls_is_no_result(tmp_path: Path, server: Endpoint, pr
     assert "is stuck: 4 requests in a row got no answer in time" in outcome.out  # though its /health says 200
     assert "silent for 4 s in the stream (timeouts.between_tokens)" in outcome.out
     assert wait_for(lambda: running(server) == 0, 60)
-
-
-def _engine_of(server: Endpoint) -> int:
-    """The process of its engine: of the same process group as the front that listens there."""
-    port = server.base_url.rpartition(":")[2]
-    front = int(subprocess.run(["pgrep", "-o", "-f", f"--port {port}"], capture_output=True, text=True).stdout)
-    group = ["pgrep", "-g", str(os.getpgid(front)), "-f", "VLLM::EngineCore"]
-    return int(subprocess.run(group, capture_output=True, text=True).stdout)
 
 
 def test_aa_repetitions_raise_no_alarm_and_a_loaded_server_is_caught(
