@@ -5,11 +5,12 @@ BenchError
  ├── ServerError       no server, or not the one that was asked for: exit code 13
  └── NotMeasured       this point could not be measured: verdict ERROR, exit code 12
       └── ServerGone   ... because the server went away in the middle: the session ends with 13
+           └── ServerStuck  ... or answers no prompt any more
 """
 
 from __future__ import annotations
 
-__all__ = ["BenchError", "NotMeasured", "ServerError", "ServerGone", "UsageError"]
+__all__ = ["BenchError", "NotMeasured", "ServerError", "ServerGone", "ServerStuck", "UsageError"]
 
 
 class BenchError(Exception):
@@ -30,3 +31,7 @@ class NotMeasured(BenchError):
 
 class ServerGone(NotMeasured):
     """The server (or its job) ended while a point was being measured."""
+
+
+class ServerStuck(ServerGone):
+    """It is there, says that it is healthy, and answers no prompt: there is no return to wait for."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_tests.calibration_store import Calibration, calibration_for, host_facts
-from bench_tests.errors import NotMeasured, ServerGone, UsageError
+from bench_tests.errors import NotMeasured, ServerGone, ServerStuck, UsageError
 from bench_tests.load.hosts import srun_prefixes
 from bench_tests.load.plan import SILENT, LoadPlan
 from bench_tests.load.records import KINDS, Records
@@ -219,8 +219,6 @@ class Sweep:
     def _still_there(self, why: str) -> None:
         """After trouble: raise ServerGone when the server does not answer any more."""
         gone = self.served.gone()
-        if gone is None and SILENT in why:
-            gone = self._stuck(why)
         deadline = time.monotonic() + REVIVE_S
         while gone is None and (reason := why_unhealthy(self.served.endpoint, 2.0)):
             if time.monotonic() > deadline:
@@ -230,22 +228,25 @@ class Sweep:
                 gone = self.served.gone()
         if gone is not None:
             raise ServerGone(gone)
+        if SILENT in why:
+            self._not_stuck(why)
 
-    def _stuck(self, why: str) -> str | None:
-        """Whether a server that has let many wait answers at all, in words; a living front may hide a stuck engine."""
+    def _not_stuck(self, why: str) -> None:
+        """Raise ServerStuck when a server that has let many wait leaves one token unanswered too; its front may live."""
         limit_s = min(STUCK_S, max(5.0, self.profile.timeouts.first_token))
         body = {"model": self.model.model, "prompt": [self.profile.model.first_id], "max_tokens": 1}
-        if post_json(self.served.endpoint, "/v1/completions", body, limit_s) is not None:
-            return None
-        url = self.served.endpoint.base_url
-        return f"the server at {url} is stuck: {why}; nor did it answer a prompt of one token within {limit_s:g} s"
+        if post_json(self.served.endpoint, "/v1/completions", body, limit_s) is None:
+            url = self.served.endpoint.base_url
+            raise ServerStuck(
+                f"the server at {url} is stuck: {why}; nor did it answer a prompt of one token within {limit_s:g} s"
+            )
 
     def _workers(self, point: Point) -> int:
         asked = self.profile.load.processes
         if self.hosts:
             return min(point.conc, max(1, asked) * len(self.hosts))
         spare = max(1, len(os.sched_getaffinity(0)) - 1)
-        # one process carries 100,000 events/s: more than one only where there may be that many
+        # one process is true to 80,000 events/s (docs/methods.md), and 1,024 streams at 20 ms a token are 50,000
         return min(point.conc, asked or min(spare, 1 + point.conc // 1024))
 
     def _calibration(self, load: LoadRun) -> Calibration | None:

@@ -16,7 +16,7 @@ import pytest
 from bench_tests.baseline import save_baseline
 from bench_tests.calibration_store import load_calibrations
 from bench_tests.choose import Choice, choose, obtain
-from bench_tests.errors import BenchError, NotMeasured, ServerError, ServerGone, UsageError
+from bench_tests.errors import BenchError, NotMeasured, ServerError, ServerGone, ServerStuck, UsageError
 from bench_tests.load.hosts import load_hosts
 from bench_tests.measure import Measurement, Sweep
 from bench_tests.options import OPTIONS, selected_points
@@ -285,7 +285,7 @@ def _measure(state: Session, sweep: Sweep, point: Point, run: int) -> Measuremen
         except ServerGone as why:
             with state.terminal.uncaptured() as say:
                 say(str(why))
-                if last_try or not sweep.served.wait_for_return(say):
+                if last_try or isinstance(why, ServerStuck) or not sweep.served.wait_for_return(say):
                     state.no_server = str(why)
                     raise
         except UsageError as why:

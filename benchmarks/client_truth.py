@@ -55,7 +55,7 @@ class Run:
     cpu_s: float  # of the whole command
     wall_s: float
     server_lag_s: float  # p99 over requests
-    failed: str = ""
+    notes: str = ""
 
 
 @dataclass
@@ -163,7 +163,7 @@ def measure(client: Client, program: list[str], source: Source, load: Load, time
     rows = source.rows(offset, load.osl, load.requests)
     run = Run(client.name, load.streams, {}, {}, 0.0, 0.0, watch.samples[-1][1], wall_s, 0.0)
     if not rows:
-        return replace(run, failed=f"no request completed (status {process.returncode}): {_last_words(said)}")
+        return replace(run, notes=f"no request completed (status {process.returncode}): {_last_words(said)}")
     truth = truth_of(rows)
     true = figures(truth.ttft, truth.tpot, truth.itl)
     first, last = int(rows[0]["t_first_byte"]), max(int(row["t_last_token"]) for row in rows)
@@ -176,14 +176,12 @@ def measure(client: Client, program: list[str], source: Source, load: Load, time
     try:
         reported = client.read(load.folder)
     except (OSError, KeyError, ValueError, StopIteration) as why:
-        return replace(
-            run, failed=f"no report (status {process.returncode}; {type(why).__name__}): {_last_words(said)}"
-        )
+        return replace(run, notes=f"no report (status {process.returncode}; {type(why).__name__}): {_last_words(said)}")
     errors = {name: reported[name] / true[name] - 1 for name in true if name in reported and true[name]}
     wrong = "" if reported["completed"] == load.requests else f"{reported['completed']:g} of {load.requests} completed"
     own = {"valid": (0.0, "called INVALID by itself"), "itl_doubted": (1.0, "p99 ITL doubted by itself")}
     wrong = "; ".join(filter(None, [wrong, *(words for name, (at, words) in own.items() if reported.get(name) == at)]))
-    return replace(run, errors=errors, reported=reported, failed=wrong)
+    return replace(run, errors=errors, reported=reported, notes=wrong)
 
 
 def _last_words(log: Path) -> str:
@@ -211,7 +209,7 @@ def table(runs: Sequence[Run]) -> str:
         shown = [spread([run.errors[n] for run in mine if n in run.errors], "+.2%") for n in SHOWN]
         rate = f"{statistics.median(run.events_per_s for run in mine):,.0f}"
         cpu = spread([run.cpu_us_per_event for run in mine], ".1f")
-        notes = "; ".join(dict.fromkeys(run.failed for run in mine if run.failed))
+        notes = "; ".join(dict.fromkeys(run.notes for run in mine if run.notes))
         lines.append((str(streams), name, *shown, rate, cpu, notes))
     return markdown(lines, columns)
 
@@ -297,7 +295,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _line(run: Run) -> str:
     errors = ", ".join(f"{name} {run.errors[name]:+.3%}" for name in SHOWN if name in run.errors)
-    return f"{run.streams} streams, {run.client}: {errors}; {run.cpu_us_per_event:.1f} µs/event {run.failed}"
+    return f"{run.streams} streams, {run.client}: {errors}; {run.cpu_us_per_event:.1f} µs/event {run.notes}"
 
 
 if __name__ == "__main__":

@@ -70,14 +70,14 @@ def run_suite(
         command.append("--no-plot")
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("OPENAI_", "GITHUB_", "PYTEST_", "SERVER_INFO"))}
     clean |= {"SERVER_INFO": str(folder / "server_info.txt"), **(env or {})}
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [*command, *args], cwd=ROOT, env=clean, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    beside = threading.Thread(target=during or (lambda _: None), args=(process,))
-    beside.start()
-    try:
-        out, _ = process.communicate(timeout=300)
-    finally:
-        process.kill()
-        beside.join()
+    ) as process:
+        beside = threading.Thread(target=during or (lambda _: None), args=(process,))
+        beside.start()
+        try:
+            out, _ = process.communicate(timeout=300)
+        finally:
+            process.kill()
+            beside.join()
     return Outcome(process.returncode, out, results)

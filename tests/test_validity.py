@@ -161,6 +161,14 @@ def test_such_reads_are_told_where_itl_is_not_asserted() -> None:
     assert "p99 ITL" in late.text
 
 
+def test_answers_that_came_all_at_once_say_nothing_of_itl() -> None:
+    at_once = run(lag_s=[0.01] * 40)
+    at_once = replace(at_once, event_s=np.repeat(at_once.event_s[::3], 3))
+    about = facts(asserted=[Objective("p99_itl", 1.0)])
+    assert tripped(at_once, about) == ["client_blur_p99_itl"]
+    assert "p99 ITL" in checks(at_once, facts())["client_lag"].text
+
+
 def test_where_nothing_is_asserted_the_usual_figures_must_hold() -> None:
     about = facts(asserted=[])
     assert tripped(run(first_blur_s=[0.001] * 40), about) == []

@@ -190,7 +190,7 @@ class Loop:
         self.active -= 1
         stream.request, stream.unsent, stream.retried, stream.used = None, None, False, True
         stream.buf, stream.connect_s, stream.send_ns = bytearray(), 0.0, 0
-        if failure is None:
+        if failure is None or failure[0] not in ("stalled", "connect"):
             self.silent = 0
         if failure is not None or not raw.framing.keep_alive:
             self.pool.drop(stream)
@@ -233,7 +233,7 @@ class Loop:
         `chores` is called ten times a second; a text that it returns stops the phase for that reason: what runs is
         cancelled, what was not sent is counted as cancelled too.
         """
-        self.measured, self.stop_reason = measured, ""
+        self.measured, self.stop_reason, self.silent = measured, "", 0
         self.stats = PhaseStats()
         self.todo = deque(zip(requests, due_ns, strict=True))
         clock, usage, waited = ClockWatch(), resource.getrusage(resource.RUSAGE_SELF), run_delay_s()
@@ -368,23 +368,25 @@ class Loop:
         for stream in self.streams:
             if stream.request is None or stream.channel is None:
                 continue
-            framing, words = stream.framing, ""
-            if framing.mode == HEAD or len(stream.buf) == framing.body_start:  # nothing of the body yet
+            words = ""
+            if not _has_body(stream):
                 if (now - stream.send_ns) / NS > plan.first_token_timeout_s:
                     words = f"no first token within {plan.first_token_timeout_s:g} s (timeouts.first_token)"
             elif (now - stream.last_ns) / NS > plan.between_tokens_timeout_s:
                 words = f"silent for {plan.between_tokens_timeout_s:g} s in the stream (timeouts.between_tokens)"
             if words:
-                self._count_silent(words)
+                self._count_silent(now, words)
             elif (now - stream.send_ns) / NS > plan.request_timeout_s:
                 words = f"longer than {plan.request_timeout_s:g} s (timeouts.request)"
             if words:
                 self._finish(stream, ("stalled", words))
 
-    def _count_silent(self, words: str) -> None:
-        """As many as there are streams, and no answer between them: the rest would wait as long, each in its turn."""
+    def _count_silent(self, now: int, words: str) -> None:
+        """As many as there are streams, and nobody is answered: the rest would wait as long, each in its turn."""
         self.silent += 1
-        if self.silent >= max(2, len(self.streams)) and not self.stop_reason:
+        patience = int(self.plan.between_tokens_timeout_s * NS)
+        answered = any(s.request and _has_body(s) and now - s.last_ns < patience for s in self.streams)
+        if self.silent >= max(2, len(self.streams)) and not answered and not self.stop_reason:
             self.stop_reason = f"{self.silent} requests {SILENT}, the last: {words}"
 
     def _cancel_rest(self) -> None:
@@ -402,3 +404,8 @@ class Loop:
                     request, self.measured, due_ns, 0, 0.0, bytearray(), Framing(), *nothing, (kind, f"not sent: {why}")
                 )
             )
+
+
+def _has_body(stream: Stream) -> bool:
+    """Whether something of the answer's body has come."""
+    return stream.framing.mode != HEAD and len(stream.buf) > stream.framing.body_start

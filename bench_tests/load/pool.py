@@ -110,8 +110,8 @@ class Pool:
             self.drop(stream)
         self.epoll.close()
         os.close(self.wake_r)
-        os.close(self._wake_w)
-        self._wake_w = -1  # a dial that ends later must not write to whatever has this number then
+        wake_w, self._wake_w = self._wake_w, -1  # a dial that ends later must not write to whatever has its number then
+        os.close(wake_w)
 
     def _new_threads(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(max_workers=min(DIALERS, max(1, len(self.streams))), thread_name_prefix="dial")

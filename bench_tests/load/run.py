@@ -235,6 +235,9 @@ class _Team:
         elif event == "done":
             worker.facts |= message
             worker.want = int(message["bytes"])
+            if reason := message["stats"].get("stopped"):  # the point is over: the others need not finish their share
+                for other in self.workers:
+                    self._tell(other, f"stop {' '.join(str(reason).split())}")
         else:
             worker.facts |= message
             worker.state = event

@@ -213,7 +213,9 @@ class Tiers:
 class Validity:
     max_failed_share: float = key(_number(0, 1), 0.0, "failed requests over all measured ones")
     max_blur_share: float = key(
-        _number(0, 1), 0.01, "how far merged reads may move an asserted figure, as a share of the figure"
+        _number(0, 1),
+        0.01,
+        "how far merged reads may move an asserted figure (p99 TTFT and TPOT without any), as a share of it",
     )
     max_pause: float = key(parse_duration_s, 0.25, "longest time in which a load process did not look at its sockets")
     max_client_cpu: float = key(_number(0, 1), 0.9, "CPU share of a load process; above it the loop is near its limit")

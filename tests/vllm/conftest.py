@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -73,5 +74,5 @@ def sweep(
 
 
 def running(server: Endpoint) -> float:
-    """How many requests vLLM says that it works on."""
-    return read_metrics(server, "tiny").values.get("running", 0.0)
+    """How many requests vLLM says that it works on; NaN when it says nothing."""
+    return read_metrics(server, "tiny").values.get("running", math.nan)

@@ -71,10 +71,15 @@ def engine(started: tuple[Endpoint, int]) -> int:
 
 def test_a_live_server_is_swept_and_agrees_with_itself(tmp_path: Path, server: Endpoint) -> None:
     """No profile is named: the demo's settings, whatever is served, and a vocabulary that is found by asking."""
-    before = read_metrics(server, "tiny")
     points = ["--point", "isl1024-osl32-conc4", "--point", "isl1024-osl32-conc16"]
-    outcome = sweep(tmp_path, server, *points)
-    counted = read_metrics(server, "tiny").since(before)
+    for attempt in range(3):  # engine and client share two cores here: a client that was held back says so, rightly
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        before = read_metrics(server, "tiny")
+        outcome = sweep(folder, server, *points)
+        counted = read_metrics(server, "tiny").since(before)
+        if outcome.code == 0 or "this client could not keep up" not in outcome.out:
+            break
     assert outcome.code == 0, outcome.out
     assert "sk-real" not in outcome.out
     results = outcome.results()
@@ -202,7 +207,8 @@ def test_aa_repetitions_raise_no_alarm_and_a_loaded_server_is_caught(
     points = ["--point", "isl256-osl32-conc2", "--point", "isl256-osl32-conc4", "--num-prompts", "24", "--repeat", "5"]
     for attempt in range(3):
         keep = tmp_path / f"baseline{attempt}"
-        assert sweep(tmp_path, server, *points, f"--save-baseline={keep}", profile=profile).code == 0
+        first = sweep(tmp_path, server, *points, f"--save-baseline={keep}", profile=profile)
+        assert first.code == 0, first.out
         again = sweep(tmp_path, server, *points, f"--baseline={keep}", profile=profile)
         if again.code == 0:
             break
