@@ -55,6 +55,7 @@ def run_suite(
     profile: str | None = QUICK,
     env: dict[str, str] | None = None,
     during: Callable[[subprocess.Popen[str]], None] | None = None,
+    timeout_s: float = 300.0,
 ) -> Outcome:
     """Run `pytest ARGS` on the suite with its results in `folder`; with a profile of its own unless that is None.
 
@@ -76,7 +77,7 @@ def run_suite(
         beside = threading.Thread(target=during or (lambda _: None), args=(process,))
         beside.start()
         try:
-            out, _ = process.communicate(timeout=300)
+            out, _ = process.communicate(timeout=timeout_s)
         finally:
             process.kill()
             beside.join()

@@ -70,7 +70,9 @@ def sweep(
 ) -> Outcome:
     """The suite, attached to that server."""
     env = {"OPENAI_API_KEY": server.api_key or ""}
-    return run_suite(folder, "--base-url", server.base_url, *args, profile=profile, env=env, during=during)
+    return run_suite(
+        folder, "--base-url", server.base_url, *args, profile=profile, env=env, during=during, timeout_s=900
+    )
 
 
 def running(server: Endpoint) -> float:

@@ -157,45 +157,6 @@ def test_a_wrong_key_is_said(tmp_path: Path, server: Endpoint) -> None:
     assert "refuses the key" in outcome.out
 
 
-def test_ctrl_c_aborts_what_runs_on_the_server(tmp_path: Path, server: Endpoint, profile: str) -> None:
-    after: list[bool] = []
-
-    def interrupt(process: subprocess.Popen[str]) -> None:
-        assert wait_for(lambda: running(server) >= 4, 120)
-        process.send_signal(signal.SIGINT)
-        after.append(wait_for(lambda: running(server) == 0, 30))
-
-    outcome = sweep(
-        tmp_path, server, "--point", "isl64-osl8000-conc4", "--num-warmups", "0", profile=profile, during=interrupt
-    )
-    assert after == [True], "vLLM still works on requests that nobody waits for"
-    assert outcome.code == 2
-    (result,) = outcome.results().values()
-    assert result["verdict"] == "ERROR"
-    assert any("interrupted" in message for message in result["messages"])
-
-
-def test_an_engine_that_stalls_is_no_result(tmp_path: Path, server: Endpoint, engine: int, profile: str) -> None:
-    def stall(process: subprocess.Popen[str]) -> None:
-        assert wait_for(lambda: running(server) >= 4, 120)
-        os.kill(engine, signal.SIGSTOP)
-        process.wait(120)
-
-    try:
-        outcome = sweep(
-            tmp_path, server, "--point", "isl64-osl2000-conc4", "--num-warmups", "0", during=stall,
-            profile=profile + '[timeouts]\nbetween_tokens = "4s"\nfirst_token = "10s"\n',
-        )  # fmt: skip
-    finally:
-        os.kill(engine, signal.SIGCONT)
-    assert outcome.code == 13, outcome.out
-    (result,) = outcome.results().values()
-    assert result["verdict"] == "ERROR"
-    assert "is stuck: 4 requests in a row got no answer in time" in outcome.out  # though its /health says 200
-    assert "silent for 4 s in the stream (timeouts.between_tokens)" in outcome.out
-    assert wait_for(lambda: running(server) == 0, 60)
-
-
 def test_aa_repetitions_raise_no_alarm_and_a_loaded_server_is_caught(
     tmp_path: Path, server: Endpoint, profile: str
 ) -> None:
@@ -236,3 +197,42 @@ def load():
 threads = [threading.Thread(target=load) for _ in range(int(sys.argv[3]))]
 [t.start() for t in threads]
 """
+
+
+def test_ctrl_c_aborts_what_runs_on_the_server(tmp_path: Path, server: Endpoint, profile: str) -> None:
+    after: list[bool] = []
+
+    def interrupt(process: subprocess.Popen[str]) -> None:
+        assert wait_for(lambda: running(server) >= 4, 120)
+        process.send_signal(signal.SIGINT)
+        after.append(wait_for(lambda: running(server) == 0, 30))
+
+    outcome = sweep(
+        tmp_path, server, "--point", "isl64-osl8000-conc4", "--num-warmups", "0", profile=profile, during=interrupt
+    )
+    assert after == [True], "vLLM still works on requests that nobody waits for"
+    assert outcome.code == 2
+    (result,) = outcome.results().values()
+    assert result["verdict"] == "ERROR"
+    assert any("interrupted" in message for message in result["messages"])
+
+
+def test_an_engine_that_stalls_is_no_result(tmp_path: Path, server: Endpoint, engine: int, profile: str) -> None:
+    def stall(process: subprocess.Popen[str]) -> None:
+        assert wait_for(lambda: running(server) >= 4, 120)
+        os.kill(engine, signal.SIGSTOP)
+        process.wait(120)
+
+    try:
+        outcome = sweep(
+            tmp_path, server, "--point", "isl64-osl2000-conc4", "--num-warmups", "0", during=stall,
+            profile=profile + '[timeouts]\nbetween_tokens = "4s"\nfirst_token = "10s"\n',
+        )  # fmt: skip
+    finally:
+        os.kill(engine, signal.SIGCONT)
+    assert outcome.code == 13, outcome.out
+    (result,) = outcome.results().values()
+    assert result["verdict"] == "ERROR"
+    assert "is stuck: 4 requests in a row got no answer in time" in outcome.out  # though its /health says 200
+    assert "silent for 4 s in the stream (timeouts.between_tokens)" in outcome.out
+    assert wait_for(lambda: running(server) == 0, 60)
