@@ -182,9 +182,11 @@ def _parse(job_id: str, line: str) -> Job:
     count = _count(said.get("NumNodes", ""))
     total = _GPUS.search(said.get("AllocTRES") or said.get("TRES", ""))
     each = _GPUS.search(said.get("TresPerNode", ""))
+    state = said.get("JobState", "UNKNOWN")
     return Job(
         job_id=job_id,
-        state=said.get("JobState", "UNKNOWN"),
+        # shown for a moment while any signal is delivered, a warning too: the job runs until Slurm says that it ends
+        state="RUNNING" if state == "SIGNALING" else state,
         reason="" if said.get("Reason") == "None" else said.get("Reason", ""),
         nodes=nodes,
         num_nodes=count,

@@ -94,6 +94,11 @@ def test_a_record_of_scontrol() -> None:
     assert "not known to Slurm any more" in Job("7", "UNKNOWN").words()
 
 
+def test_a_job_that_is_being_signalled_runs() -> None:
+    """Slurm shows the state for a moment, also for a mere warning ahead of the time limit."""
+    assert _parse("7", "JobId=7 JobName=x UserId=me(1) JobState=SIGNALING Reason=None ExitCode=0:0").state == "RUNNING"
+
+
 def test_what_a_profile_asks_for(make_profile: MakeProfile, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["options", "minimax_m2.1"]) == 0
     asked = capsys.readouterr().out.split()
