@@ -10,6 +10,7 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -93,6 +94,7 @@ class Servers:
     def use(self, row: Row) -> Iterator[Simulator]:
         if row.spec or row.own_server:
             with Simulator(replace(self.spec, faults=row.switches, **row.spec)) as own:
+                time.sleep(1.5)  # a restart within a second of its start cannot be told by its start time
                 yield own
             return
         try:

@@ -87,19 +87,19 @@ def test_a_chain_of_server_and_client_from_any_folder(slurm: Cluster, make_profi
     ).strip()  # fmt: skip
     called = at_home / "called"
     try:
-        assert wait_for(called.exists)
+        assert wait_for(called.exists, 100)
         assert f"{ROOT}: -m pytest --profile {profile}" in called.read_text()
         assert f"--server-info {info} --resume --server attach -k isl16 and conc1" in called.read_text()
         assert "org/stub answers at http://gpu" in (at_home / "bench.log").read_text()
 
         run("scontrol", "requeue", client)
-        assert wait_for(lambda: state(client) == "PENDING")
+        assert wait_for(lambda: state(client) == "PENDING", 60)
         run("scontrol", "update", f"jobid={client}", "starttime=now")
-        assert wait_for(lambda: called.read_text().count("-m pytest") == 2)
+        assert wait_for(lambda: called.read_text().count("-m pytest") == 2, 100)  # Slurm plans anew each minute
         assert called.read_text().count("ended in order") == 1
 
         run("scancel", "--batch", "--signal=TERM", client)  # as --signal=B:TERM@120 does before the time limit
-        assert wait_for(lambda: state(client) == "FAILED")
+        assert wait_for(lambda: state(client) == "FAILED", 60)
         assert called.read_text().count("ended in order") == 2
         assert "ExitCode=2:0" in run("scontrol", "show", "job", client)
     finally:
