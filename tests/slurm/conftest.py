@@ -43,6 +43,11 @@ class Cluster:
         """Submit a script of a line; its job's id."""
         return run("sbatch", "--parsable", "--output=/dev/null", *options, "--wrap", script).strip()
 
+    def account_of(self, job: str) -> str:
+        """What Slurm knows and has logged of a job, for the message of a test that fails."""
+        log = (self.folder / "log" / "slurmctld.log").read_text(errors="replace").splitlines()
+        return "\n".join([run("scontrol", "show", "job", job), *[line for line in log if job in line][-30:]])
+
 
 def _unfit() -> str | None:
     if os.geteuid() != 0:

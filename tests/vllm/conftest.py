@@ -75,6 +75,7 @@ def sweep(
     )
 
 
-def running(server: Endpoint) -> float:
-    """How many requests vLLM says that it works on; NaN when it says nothing."""
-    return read_metrics(server, "tiny").values.get("running", math.nan)
+def busy(server: Endpoint) -> float:
+    """How many requests vLLM says that it works on or will; NaN when it says nothing."""
+    said = read_metrics(server, "tiny").values
+    return said.get("running", math.nan) + said.get("waiting", math.nan)

@@ -22,7 +22,7 @@ from bench_tests.server.endpoint import Endpoint
 from bench_tests.server.http import get
 from bench_tests.server.metrics import read_metrics
 from tests.processes import wait_for
-from tests.vllm.conftest import ENGINE, VLLM, needs_vllm, running, sweep
+from tests.vllm.conftest import ENGINE, VLLM, busy, needs_vllm, sweep
 
 pytestmark = needs_vllm
 
@@ -60,6 +60,12 @@ def started(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
 @pytest.fixture(scope="module")
 def server(started: tuple[Endpoint, int]) -> Endpoint:
     return started[0]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_runs(server: Endpoint) -> None:
+    """What a test left running there would be taken for the next one's requests."""
+    assert wait_for(lambda: busy(server) == 0, 120)
 
 
 @pytest.fixture(scope="module")
@@ -203,9 +209,9 @@ def test_ctrl_c_aborts_what_runs_on_the_server(tmp_path: Path, server: Endpoint,
     after: list[bool] = []
 
     def interrupt(process: subprocess.Popen[str]) -> None:
-        assert wait_for(lambda: running(server) >= 4, 120)
+        assert wait_for(lambda: busy(server) >= 4, 120)
         process.send_signal(signal.SIGINT)
-        after.append(wait_for(lambda: running(server) == 0, 30))
+        after.append(wait_for(lambda: busy(server) == 0, 30))
 
     outcome = sweep(
         tmp_path, server, "--point", "isl64-osl8000-conc4", "--num-warmups", "0", profile=profile, during=interrupt
@@ -219,7 +225,7 @@ def test_ctrl_c_aborts_what_runs_on_the_server(tmp_path: Path, server: Endpoint,
 
 def test_an_engine_that_stalls_is_no_result(tmp_path: Path, server: Endpoint, engine: int, profile: str) -> None:
     def stall(process: subprocess.Popen[str]) -> None:
-        assert wait_for(lambda: running(server) >= 4, 120)
+        assert wait_for(lambda: busy(server) >= 4, 120)
         os.kill(engine, signal.SIGSTOP)
         process.wait(120)
 
@@ -235,4 +241,4 @@ def test_an_engine_that_stalls_is_no_result(tmp_path: Path, server: Endpoint, en
     assert result["verdict"] == "ERROR"
     assert "is stuck: 4 requests in a row got no answer in time" in outcome.out  # though its /health says 200
     assert "silent for 4 s in the stream (timeouts.between_tokens)" in outcome.out
-    assert wait_for(lambda: running(server) == 0, 60)
+    assert wait_for(lambda: busy(server) == 0, 60)
