@@ -240,5 +240,6 @@ def test_an_engine_that_stalls_is_no_result(tmp_path: Path, server: Endpoint, en
     (result,) = outcome.results().values()
     assert result["verdict"] == "ERROR"
     assert "is stuck: 4 requests in a row got no answer in time" in outcome.out  # though its /health says 200
-    assert "silent for 4 s in the stream (timeouts.between_tokens)" in outcome.out
+    # which limit, depends on where the engine was stopped: it hands out its tokens by the hundred
+    assert "silent for 4 s in the stream" in outcome.out or "no first token within 10 s" in outcome.out, outcome.out
     assert wait_for(lambda: busy(server) == 0, 60)
