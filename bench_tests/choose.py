@@ -6,6 +6,7 @@ Nothing falls back silently: a server that was named and does not answer is an e
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from bench_tests.options import apply_options
 from bench_tests.server.attach import AttachedServer, clean_url, look_at, mask_url
 from bench_tests.server.endpoint import Endpoint, Say, Served
 from bench_tests.server.info import ServerInfo, default_server_info, read_server_info
-from bench_tests.sweep.profile import Profile, load_profile, profile_for_model
+from bench_tests.sweep.profile import BUILTIN, Profile, load_profile, profile_for_model
 
 __all__ = ["Choice", "choose", "obtain"]
 
@@ -49,14 +50,16 @@ def choose(option: Callable[[str], Any]) -> Choice:
             shown = mask_url(base_url)
             raise UsageError(f"--base-url {shown} and --server {kind}: one of them names the server; drop the other")
         endpoint = Endpoint(clean_url(base_url, "--base-url"), _key(), bool(option("--insecure")))
-        return Choice(named or _profile_of(endpoint, None, option), "attach", "--base-url", endpoint)
+        return Choice(named or _profile_of(endpoint, None, None, option), "attach", "--base-url", endpoint)
+    if kind == "auto" and named is None and not info_path.exists():
+        _must_not_be_starting(info_path)
     if kind == "attach" or (kind == "auto" and info_path.exists()):
         if not info_path.exists():
             raise ServerError(f"{info_path}: no such file; start a server (sbatch slurm/serve.sh) or give --base-url")
         info = read_server_info(info_path)
         key = info.api_key or _key()
         endpoint = Endpoint(info.url, key, bool(option("--insecure")))
-        profile = named or _profile_of(endpoint, info, option)
+        profile = named or _profile_of(endpoint, info, info_path, option)
         return Choice(profile, "attach", str(info_path), endpoint, info, info_path)
     if option("--server-info") and kind == "auto":
         raise ServerError(f"--server-info {info_path}: no such file; start a server (sbatch slurm/serve.sh) first")
@@ -87,16 +90,52 @@ def _automatic(profile: Profile) -> str:
     )
 
 
-def _profile_of(endpoint: Endpoint, info: ServerInfo | None, option: Callable[[str], Any]) -> Profile:
+def _must_not_be_starting(path: Path) -> None:
+    """Raises ServerError while a server that the user has submitted is still to come: the simulated one is not meant."""
+    if not shutil.which("squeue"):
+        return
+    from bench_tests.server.slurm_start import submitted_for
+
+    job = submitted_for(path)
+    if job is None or path.exists():  # it may have come up meanwhile
+        return
+    which = "" if path == default_server_info() else f" --server-info={shlex.quote(str(path))}"
+    raise ServerError(
+        f"job {job.job_id} of slurm/serve.sh is {job.state} and has not published {path} yet; wait for it: "
+        f"python3 -m bench_tests.server.wait{which}, or name another server: --base-url URL, "
+        "--server-info=PATH or --server sim"
+    )
+
+
+def _profile_of(
+    endpoint: Endpoint, info: ServerInfo | None, path: Path | None, option: Callable[[str], Any]
+) -> Profile:
     """The profile that server_info.txt names or whose model is served; else the demo's points for whatever is served."""
     if info is not None and info.profile:
-        return apply_options(load_profile(info.profile), option)
+        return apply_options(_profile_in(info.profile, path), option)
     served = look_at(endpoint, option("--model") or "")
     name = profile_for_model(served.model)
     if name:
         return apply_options(load_profile(name), option)
     demo = load_profile("demo")
     return apply_options(replace(demo, model=replace(demo.model, id="")), option)
+
+
+def _profile_in(value: str, path: Path | None) -> Profile:
+    """What `profile=` of server_info.txt names. Raises UsageError.
+
+    That file may be another's work: what it names is read as a profile or not at all, and no word of it is told.
+    """
+    if value not in BUILTIN and not value.endswith(".toml"):
+        why = f"expected one of {', '.join(BUILTIN)}, or a .toml file"
+    elif value not in BUILTIN and not os.path.isfile(value):
+        why = "no such file on this host"
+    else:
+        try:
+            return load_profile(value)
+        except (UsageError, ValueError, RecursionError):
+            why = "expected a profile, and it cannot be loaded as one (given as --profile it says why)"
+    raise UsageError(f"{path}: profile={value!r}: {why}; name the profile yourself: --profile=FILE.toml")
 
 
 def obtain(choice: Choice, log_dir: Path, keep: bool, say: Say) -> Served:

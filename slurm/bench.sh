@@ -6,8 +6,9 @@
 #   sbatch --array=0-1 slurm/bench.sh kimi_k2,minimax_m2.1 --server slurm
 #
 # Of several profiles with commas, each task of the array takes its own. With --server or --base-url among the arguments
-# pytest finds the server itself; else it is the one of server_info.txt ($SERVER_INFO, or --server-info PATH).
-# When the job is requeued it goes on with the points that are missing; before its time limit it ends in order.
+# pytest finds the server itself; else it is the one of server_info.txt ($SERVER_INFO, or --server-info=PATH).
+# When Slurm requeues the job it goes on with the points that it has not measured yet; before its time limit it ends in
+# order. A job that is to go on where another one ended gets --resume from you.
 #SBATCH --job-name=bench
 #SBATCH --nodes=1
 #SBATCH --ntasks=1
@@ -43,14 +44,25 @@ if [ "${#profiles[@]}" -gt 1 ]; then # servers side by side must not share a fil
   label=$(basename "$profile" .toml)
   info=${info%.txt}.$label.txt
 fi
-named=
-for ((i = 1; i <= $#; i++)); do
-  case ${!i} in
+named='' resume=''
+for ((left = $#; left > 0; left--)); do
+  argument=$1 && shift
+  case $argument in
     --server | --server=* | --base-url | --base-url=*) named=1 ;;
-    --server-info=*) info=${!i#*=} ;;
-    --server-info) next=$((i + 1)) && info=${!next} ;;
+    --resume) resume=1 ;;
+    --server-info=*) info=${argument#*=} && continue ;; # passed on once, below
+    --server-info)
+      info=${1:?bench.sh: --server-info: expected a path after it}
+      shift && left=$((left - 1))
+      continue
+      ;;
   esac
+  set -- "$@" "$argument"
 done
+if [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ] && [ -z "$resume" ]; then
+  export BENCH_RESUME_JOB=${SLURM_JOB_ID:-} # what an earlier job has left in the results is not to be kept
+  set -- --resume "$@"
+fi
 
 info=$(realpath -m "$info")
 cd "$root" # pytest.ini is there
@@ -74,7 +86,8 @@ run() { # as a child that is waited for: a shell handles TERM only between comma
 }
 
 if [ -z "$named" ]; then
-  run "$python" -m bench_tests.server.wait --server-info "$info"
-  set -- --server attach "$@"
+  run "$python" -m bench_tests.server.wait --server-info="$info"
+  set -- --server=attach "$@"
 fi
-run "$python" -m pytest --profile "$profile" --server-info "$info" --resume "$@"
+# with a blank, a path outside of the repository would be taken for one of tests
+run "$python" -m pytest --profile="$profile" --server-info="$info" "$@"

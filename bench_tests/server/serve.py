@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import signal
 import socket
 import stat
@@ -23,7 +24,7 @@ from bench_tests.server.endpoint import Endpoint
 from bench_tests.server.info import ServerInfo, default_server_info, remove_if_ours, write_server_info
 from bench_tests.server.local import reachable_host
 from bench_tests.server.process import ServerProcess, answers, wait_until_ready
-from bench_tests.server.slurm_request import ROOT, gpus_per_node
+from bench_tests.server.slurm_request import ROOT, gpus_per_node, profile_argument
 from bench_tests.sweep.profile import Profile, load_profile
 
 __all__ = ["main"]
@@ -53,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _serve(profile: Profile, path: Path, host: str, no_container: bool, log: Path | None) -> int:
     environ = _with_defaults(os.environ)
     _must_have_gpus(profile, environ)
+    _make_folders(environ)
     name = _reachable_name(environ)
     job_id = environ.get("SLURM_JOB_ID") or f"{name}-{os.getpid()}"
     log = log or Path(environ["LOGS_DIR"]) / f"{profile.name}-{job_id}.log"
@@ -95,7 +97,8 @@ def _publish_and_wait(
         return _TERMINATED
     if answers(Endpoint(url), "/health") is None:
         _say(f"warning: {url} does not answer from this host itself; does its name resolve, and is the port open?")
-    write_server_info(path, ServerInfo(url, profile.name, profile.model.id, job_id, near.api_key, started, name, port))
+    named = profile_argument(profile)  # the name of a file's profile would say nothing to a session elsewhere
+    write_server_info(path, ServerInfo(url, named, profile.model.id, job_id, near.api_key, started, name, port))
     try:
         _say(f"serving {profile.model.id} (profile {profile.name}) at {url}, job {job_id}, see {path}")
         code = process.wait()
@@ -139,10 +142,23 @@ def _with_defaults(environ: Mapping[str, str]) -> dict[str, str]:
 def _must_have_gpus(profile: Profile, environ: Mapping[str, str]) -> None:
     have, need = environ.get("SLURM_GPUS_ON_NODE", ""), gpus_per_node(profile)
     if have.isdigit() and int(have) < need:
+        named = shlex.quote(profile_argument(profile))
         raise UsageError(
             f"{profile.source}: needs {need} GPUs on a node and the job has {have}; submit it with "
-            f"`sbatch $(python -m bench_tests.server.slurm options {profile.name}) slurm/serve.sh {profile.name}`"
+            f"`sbatch $(python3 -m bench_tests.server.slurm options {named}) slurm/serve.sh {named}`"
         )
+
+
+def _make_folders(environ: Mapping[str, str]) -> None:
+    # profiles mount them, and a container does not start with a mount whose source is missing
+    for name in ("RESULTS_DIR", "LOGS_DIR"):
+        try:
+            Path(environ[name]).mkdir(parents=True, exist_ok=True)
+        except OSError as why:
+            raise UsageError(
+                f"${name} {environ[name]!r}: {why.strerror}; expected a folder that can be made and written; "
+                f"export {name}=... another one"
+            ) from why
 
 
 def _reachable_name(environ: Mapping[str, str]) -> str:

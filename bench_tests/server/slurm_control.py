@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from bench_tests.errors import ServerError
 from bench_tests.server import slurm_words
 
-__all__ = ["Job", "SlurmAway", "available", "cancel", "look", "submit", "version"]
+__all__ = ["Job", "Queued", "SlurmAway", "available", "cancel", "look", "queued", "submit", "version"]
 
 _KEY = re.compile(r"(?:^|\s)([A-Z][A-Za-z:/_]*)=")
 _GPUS = re.compile(r"gres[/:]gpu(?:[:][A-Za-z][^:,=]*)?[=:](\d+)")
@@ -72,6 +72,16 @@ class Job:
             near_limit=limit_s is not None and self.run_time_s > limit_s - _SIGNAL_LEAD_S,
             nodes=self.nodes,
         )
+
+
+@dataclass(frozen=True)
+class Queued:
+    """One of the user's own jobs in the queue. `command`: the script as it was submitted, and its arguments."""
+
+    job_id: str
+    state: str
+    folder: str
+    command: str
 
 
 def available() -> bool:
@@ -138,6 +148,15 @@ def look(job_id: str, timeout_s: float = 10.0) -> Job:
     if "Invalid job id" in told.stderr:
         return _from_accounting(job_id, timeout_s)
     raise SlurmAway(told.stderr.strip() or "scontrol says nothing")
+
+
+def queued(timeout_s: float = 10.0) -> list[Queued]:
+    """The user's own jobs that have not ended. Raises SlurmAway when slurmctld does not answer."""
+    told = _run(["squeue", "-h", "--me", "-o", "%A|%T|%Z|%o"], timeout_s)
+    if told.returncode != 0:
+        raise SlurmAway(told.stderr.strip() or "squeue says nothing")
+    cells = [line.split("|", 3) for line in told.stdout.splitlines()]
+    return [Queued(*cell) for cell in cells if len(cell) == 4 and _ID.fullmatch(cell[0])]
 
 
 def cancel(job_id: str) -> bool:

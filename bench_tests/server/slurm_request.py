@@ -44,7 +44,8 @@ def sbatch_options(profile: Profile) -> list[str]:
 def profile_argument(profile: Profile) -> str:
     """How a job names the profile: its name, or its file's full path."""
     name = profile.source.removeprefix("profile ")
-    return name if name != profile.source else str(Path(profile.source).resolve())
+    # not resolved: the name of a profile, and of its results, is that of the link
+    return name if name != profile.source else str(Path(profile.source).absolute())
 
 
 def job_environment(environ: Mapping[str, str]) -> dict[str, str]:

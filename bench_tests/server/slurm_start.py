@@ -1,4 +1,4 @@
-"""The wait from a submitted job to a server that answers, with what Slurm says meanwhile in words.
+"""The time from a submitted job to a server that answers: waiting for it with what Slurm says in words, and finding it.
 
 Knows profiles, server_info.txt, Slurm's commands and the errors.
 """
@@ -6,21 +6,25 @@ Knows profiles, server_info.txt, Slurm's commands and the errors.
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Protocol
 
 from bench_tests.errors import ServerError
+from bench_tests.server import slurm_control
 from bench_tests.server.endpoint import Say
 from bench_tests.server.info import ServerInfo
-from bench_tests.server.slurm_control import Job, SlurmAway
-from bench_tests.server.slurm_words import pending_words
+from bench_tests.server.slurm_control import Job, Queued, SlurmAway
+from bench_tests.server.slurm_request import SERVE_SCRIPT
+from bench_tests.server.slurm_words import WAITING, pending_words
 from bench_tests.sweep.profile import Profile
 
-__all__ = ["Startable", "wait_until_serving"]
+__all__ = ["Startable", "submitted_for", "wait_until_serving"]
 
 _POLL_S = 1.0
 _SAY_EVERY_S = 60.0
 _ENDING_S = 60.0  # Slurm says how a job ended only when all of it has
 _UNREACHABLE_S = 60.0  # server_info.txt is there and its /health still does not answer from here
+_ASK_S = 5.0  # who only wants the simulated server is not kept waiting by a Slurm that is away
 
 
 class Startable(Protocol):
@@ -80,3 +84,35 @@ def wait_until_serving(server: Startable, profile: Profile, say: Say) -> None:
             told, told_at = words, now
             say(f"job {server.job_id} {words}{last}")
         time.sleep(_POLL_S / 2 if running_since else _POLL_S)
+
+
+def submitted_for(info_path: Path) -> Queued | None:
+    """The user's own job of slurm/serve.sh that waits, starts or runs and is to publish this file; None without one.
+
+    A Slurm that does not answer has none. The file that $SERVER_INFO named at its submission is not seen in the queue.
+    """
+    try:
+        jobs = slurm_control.queued(_ASK_S)
+    except (SlurmAway, ServerError):
+        return None
+    for job in jobs:
+        if (job.state in WAITING or job.state == "RUNNING") and _publishes(job, info_path):
+            return job
+    return None
+
+
+def _publishes(job: Queued, info_path: Path) -> bool:
+    folder = Path(job.folder)
+    # by its command, not its name: sbatch's -J may have given it any
+    if job.command.startswith(f"{SERVE_SCRIPT} "):
+        words = job.command.removeprefix(str(SERVE_SCRIPT)).split()
+    else:
+        script, *words = job.command.split() or [""]
+        if (folder / script).resolve() != SERVE_SCRIPT:
+            return False
+    for number, word in enumerate(words):
+        flag, equals, value = word.partition("=")
+        if flag == "--server-info":
+            value = value if equals else next(iter(words[number + 1 :]), "")
+            return (folder / value).resolve() == info_path.resolve()
+    return True

@@ -72,6 +72,53 @@ def test_the_cluster_accepts_each_profiles_request(slurm: Cluster, profile: str)
     assert "to start at" in told
 
 
+BY_HAND = (
+    # arguments after the profile, restarts of the job; what pytest gets before and after its profile and server_info.txt
+    ((), 0, ("--server=attach",), None),
+    ((), 2, ("--server=attach", "--resume"), "4711"),
+    (("--resume",), 2, ("--server=attach", "--resume"), None),
+    (("--resume", "-k", "isl16 and conc1"), 0, ("--server=attach", "--resume", "-k", "isl16 and conc1"), None),
+    (("-x", "--server-info", "{info}", "--server", "sim"), 0, ("-x", "--server", "sim"), None),
+    (("--server-info={info}", "--server=sim", "-k", "*", "--server-info", "{info}"), 1, ("--resume", "--server=sim", "-k", "*"), "4711"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "restarts", "passed", "resumed"), BY_HAND)
+def test_what_the_client_is_called_with(
+    tmp_path: Path, given: tuple[str, ...], restarts: int, passed: tuple[str, ...], resumed: str | None
+) -> None:
+    info, profile = tmp_path / "other" / "info.txt", tmp_path / "mine.toml"
+    info.parent.mkdir()
+    info.write_text("http://127.0.0.1:9\n")
+    profile.write_text('base = "demo"\n')
+    stand_in = tmp_path / "python"
+    stand_in.write_text(
+        f'#!/bin/bash\n[ "$2" = pytest ] || exit 0\nprintf "%s\\0" "$@" >{tmp_path}/called\n'
+        f'echo -n "${{BENCH_RESUME_JOB-}}" >{tmp_path}/resumed\n'
+    )
+    stand_in.chmod(0o755)
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SERVER_INFO"))}
+    env |= {"BENCH_PYTHON": str(stand_in), "BENCH_ROOT": str(ROOT), "SLURM_JOB_ID": "4711"}
+    env |= {"SLURM_RESTART_COUNT": str(restarts)} if restarts else {}
+    env |= {"SERVER_INFO": str(info)} if "--server-info" not in given else {}
+    command = ["bash", str(BENCH), str(profile), *(word.format(info=info) for word in given)]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    called = (tmp_path / "called").read_text().split("\0")[:-1]
+    assert called == ["-m", "pytest", f"--profile={profile}", f"--server-info={info}", *passed]
+    assert (tmp_path / "resumed").read_text() == (resumed or "")
+    if "-k" not in passed:
+        points_of(called)
+
+
+def points_of(called: list[str]) -> str:
+    """What the real pytest says to these arguments; it must understand them."""
+    command = [sys.executable, *called, "--co", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 def test_the_cluster_accepts_the_default_and_the_client(slurm: Cluster) -> None:
     assert "to start at" in run("sbatch", "--test-only", str(SERVE))
     assert "to start at" in run("sbatch", "--test-only", "--array=0-1", str(BENCH), "kimi_k2,minimax_m2.1")
@@ -85,7 +132,8 @@ def test_a_chain_of_server_and_client_from_any_folder(slurm: Cluster, make_profi
     stand_in.write_text(
         f'#!/bin/bash\n[ "$2" = pytest ] || exec {sys.executable} "$@"\n'
         f"trap 'echo told to stop >>{at_home}/called; sleep 0.5; echo ended in order >>{at_home}/called; exit 2' TERM\n"
-        f'echo "$PWD: $*" >>{at_home}/called\nfor ((i = 0; i < 300; i++)); do sleep 0.1; done\n'
+        f'printf "%s\\0" "$@" >{at_home}/arguments\n'
+        f'echo "$PWD: $*, resuming ${{BENCH_RESUME_JOB-}}" >>{at_home}/called\nfor ((i = 0; i < 300; i++)); do sleep 0.1; done\n'
     )
     stand_in.chmod(0o755)
     info = at_home / "info.txt"
@@ -99,14 +147,20 @@ def test_a_chain_of_server_and_client_from_any_folder(slurm: Cluster, make_profi
     called = at_home / "called"
     try:
         assert wait_for(called.exists, 100)
-        assert f"{ROOT}: -m pytest --profile {profile}" in called.read_text()
-        assert f"--server-info {info} --resume --server attach -k isl16 and conc1" in called.read_text()
+        assert called.read_text() == (
+            f"{ROOT}: -m pytest --profile={profile} --server-info={info} --server=attach -k isl16 and conc1, resuming \n"
+        )
+        points = points_of((at_home / "arguments").read_text().split("\0")[:-1])
+        assert "isl16-osl4-conc1]" in points
+        assert "conc2" not in points
+        assert read_server_info(info).profile == profile
         assert "org/stub answers at http://gpu" in (at_home / "bench.log").read_text()
 
         run("scontrol", "requeue", client)
         assert wait_for(lambda: state(client) == "PENDING", 60)
         assert wait_for(lambda: begun_anew(client, called), 300), slurm.account_of(client)
         assert called.read_text().count("ended in order") == 1
+        assert f"--server=attach --resume -k isl16 and conc1, resuming {client}\n" in called.read_text()
 
         run("scancel", "--batch", "--signal=TERM", client)  # as --signal=B:TERM@120 does before the time limit
         assert wait_for(lambda: state(client) == "FAILED", 60)
@@ -138,13 +192,14 @@ def test_each_task_of_an_array_takes_its_profile_and_its_own_file(slurm: Cluster
     assert wait_for(lambda: not slurm.jobs())
     for task, name in enumerate(("kimi_k2", "minimax_m2.1")):
         called = (at_home / f"called.{task}").read_text()
-        assert f"--profile {name} --server-info {ROOT}/server_info.{name}.txt --resume --server slurm" in called
+        assert called == f"-m pytest --profile={name} --server-info={ROOT}/server_info.{name}.txt --server slurm\n"
 
 
 def test_in_a_container_the_server_is_a_step_and_ends_with_its_job(
     slurm: Cluster, make_profile: MakeProfile, at_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    image = 'image = "org/image:pinned"\nmounts = ["$MODELS:$MODELS", "$NOWHERE:$NOWHERE"]'
+    mounts = ", ".join(f'"${name}:${name}"' for name in ("MODELS", "NOWHERE", "RESULTS_DIR", "LOGS_DIR"))
+    image = f'image = "org/image:pinned"\nmounts = [{mounts}]'
     profile = make_profile(container=image).source
     (at_home / "bin").mkdir()
     (at_home / "bin" / "srun").symlink_to(Path(__file__).parent / "fake_srun.sh")
@@ -152,10 +207,17 @@ def test_in_a_container_the_server_is_a_step_and_ends_with_its_job(
     monkeypatch.setenv("REAL_SRUN", str(real))
     monkeypatch.setenv("PYXIS_NOTES", str(at_home / "notes"))
     monkeypatch.setenv("PATH", f"{at_home / 'bin'}:{os.environ['PATH']}")
-    monkeypatch.setenv("MODELS", "/models")
     monkeypatch.setenv("NOWHERE", "")
+    folders = {name: f"{at_home}/new/{name.lower()}" for name in ("MODELS", "RESULTS_DIR", "LOGS_DIR")}
+    for name, folder in folders.items():
+        monkeypatch.setenv(name, folder)
     info = at_home / "info.txt"
     arguments = [str(SERVE), profile, "--server-info", str(info)]
+    refused = run("sbatch", "--parsable", *SMALL, "--output=refused.log", *arguments).strip()
+    assert wait_for(lambda: state(refused) == "FAILED")
+    assert f"failed to mount: {folders['MODELS']}: No such file" in (at_home / "refused.log").read_text()
+    (at_home / "notes").unlink()
+    Path(folders["MODELS"]).mkdir()  # weights are the user's own; the other two are made
     job = run("sbatch", "--parsable", *SMALL, "--output=serve.log", *arguments).strip()
     try:
         assert wait_for(info.exists)
@@ -163,7 +225,7 @@ def test_in_a_container_the_server_is_a_step_and_ends_with_its_job(
         assert answers(Endpoint(said.url, said.api_key), "/v1/models") is not None
         assert (at_home / "notes").read_text().splitlines() == [
             "--container-image=org/image:pinned",
-            "--container-mounts=/models:/models",
+            "--container-mounts=" + ",".join(f"{folder}:{folder}" for folder in folders.values()),
             "--no-container-entrypoint",
         ]
         steps = run("squeue", "-h", "-s", "-o", "%i %j", "-j", job)
@@ -182,6 +244,35 @@ def test_in_a_container_the_server_is_a_step_and_ends_with_its_job(
         assert f"{without}.0" not in run("squeue", "-h", "-s", "-o", "%i", "-j", without)
     finally:
         run("scancel", without)
+    assert wait_for(lambda: not slurm.jobs())
+
+
+def test_a_sweep_before_the_server_is_there_says_how_to_wait(
+    slurm: Cluster, make_profile: MakeProfile, at_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The README's two commands without the wait between them: not the simulated server, and exit code 13."""
+    make_profile()
+    info = at_home / "info.txt"
+    monkeypatch.setenv("SERVER_INFO", str(info))
+    job = run("sbatch", "--parsable", "--hold", "-Jmine", *SMALL, "--output=serve.log", str(SERVE), "stub.toml").strip()
+    command = [sys.executable, "-m", "pytest", "-k", "isl4096", "--no-plot", "-p", "no:cacheprovider"]
+    command.append(f"--results-dir={at_home}/results")
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 13, done.stdout
+        assert f"job {job} of slurm/serve.sh is PENDING and has not published {info} yet; wait for it: " in done.stdout
+        waiting = subprocess.Popen([sys.executable, "-m", "bench_tests.server.wait", "--timeout=60"], cwd=ROOT)
+        try:
+            run("scontrol", "release", job)
+            assert waiting.wait(90) == 0
+        finally:
+            waiting.kill()
+            waiting.wait()
+        named = subprocess.run([*command[:3], "--co", "-q"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert named.returncode == 0, named.stdout
+        assert "isl16-osl4-conc2]" in named.stdout  # by the file's path in server_info.txt
+    finally:
+        run("scancel", job)
     assert wait_for(lambda: not slurm.jobs())
 
 

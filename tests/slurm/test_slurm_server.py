@@ -58,7 +58,7 @@ def test_submit_attach_stop_leaves_nothing(
         assert isinstance(server, Served)
         assert server.gone() is None
         info = read_server_info(submit.info)
-        assert (info.job_id, info.model, info.profile) == (server.job_id, "org/stub", "stub")
+        assert (info.job_id, info.model, info.profile) == (server.job_id, "org/stub", f"{tmp_path}/stub.toml")
         assert info.hostname in ("gpu1", "gpu2", "gpu3")
         assert stat.S_IMODE(submit.info.stat().st_mode) == 0o600
         assert server.endpoint == Endpoint(info.url, info.api_key)

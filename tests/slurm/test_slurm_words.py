@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from bench_tests.errors import UsageError
@@ -119,13 +121,33 @@ def test_a_job_gets_no_key_and_nothing_of_the_job_around_it() -> None:
     assert {name for name in env if name in around} == {"SLURM_CONF", "PATH"}
 
 
+def test_folders_that_cannot_be_made_get_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "results"))
+    monkeypatch.setenv("LOGS_DIR", str(tmp_path / "file" / "logs"))
+    assert serve.main(["--profile", "demo", f"--server-info={tmp_path}/info.txt"]) == 4
+    said = capsys.readouterr().err
+    assert f"$LOGS_DIR '{tmp_path}/file/logs': Not a directory; expected a folder" in said
+    assert said.count("\n") == 1
+    assert (tmp_path / "results").is_dir()
+
+
 def test_a_job_with_too_few_gpus_says_how_to_submit_it(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setenv("SLURM_GPUS_ON_NODE", "4")
     monkeypatch.setenv("WEIGHTS_DIR", "")
     assert serve.main(["--profile", "kimi_k2"]) == 4
     assert "needs 8 GPUs on a node and the job has 4; submit it with `sbatch $(" in capsys.readouterr().err
+    (tmp_path / "mine.toml").write_text('base = "kimi_k2"\n')
+    monkeypatch.chdir(tmp_path)
+    assert serve.main(["--profile", "mine.toml"]) == 4
+    path = f"{tmp_path}/mine.toml"
+    assert f"slurm options {path}) slurm/serve.sh {path}`" in capsys.readouterr().err
+    monkeypatch.setenv("LOGS_DIR", str(tmp_path / "logs"))
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "results"))
     monkeypatch.delenv("WEIGHTS_DIR")
     monkeypatch.setenv("SLURM_GPUS_ON_NODE", "8")
     assert serve.main(["--profile", "kimi_k2", "--no-container"]) == 4
