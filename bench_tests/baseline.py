@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,22 +88,27 @@ def compare(
 ) -> tuple[SweepComparison, dict[Point, list[str]]]:
     """Compare results with a baseline, point by point and as a whole.
 
-    Results of another model, engine version, GPU count or settings are named, point → differences, and left out of the
-    comparison unless `allow_different`.
+    Kept runs of another model, engine version, GPU count or settings don't count where others of the same are kept. Where
+    none is, the point is named with the differences, and left out of the comparison unless `allow_different`.
     """
     now: dict[Point, list[RunSample]] = {}
     then: dict[Point, list[RunSample]] = {}
     different: dict[Point, list[str]] = {}
+    passed_over: dict[str, None] = {}
     for path, result in measured:
         point = point_of(result)
         if point is None or result.get("verdict") == "ERROR":
             continue
         earlier = baseline.results.get(point, [])
-        names = sorted({d for _, other in earlier for d in _differences(result, other)})
-        if names:
+        differences = [_differences(result, other) for _, other in earlier]
+        names = sorted({name for found in differences for name in found})
+        if earlier and all(differences):
             different[point] = names
             if not allow_different:
                 continue
+        elif names:  # after an upgrade: what was kept of the old version may stay where it is
+            earlier = [entry for entry, found in zip(earlier, differences, strict=True) if not found]
+            passed_over |= dict.fromkeys(names)
         now.setdefault(point, []).append(_sample(path, result))
         if point not in then:
             then[point] = [_sample(*entry) for entry in earlier]
@@ -112,7 +117,11 @@ def compare(
             then[point] = [_sample(*entry) for entry in entries]
     ours = [PointRuns(point, runs) for point, runs in now.items()]
     theirs = [PointRuns(point, runs) for point, runs in then.items() if runs]
-    return compare_sweeps(ours, theirs), different
+    found = compare_sweeps(ours, theirs)
+    if passed_over:
+        words = f"kept runs that differ in {'; '.join(passed_over)} were passed over: others are of the same"
+        found = replace(found, notes=(*found.notes, words))
+    return found, different
 
 
 def _differences(result: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

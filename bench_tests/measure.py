@@ -17,7 +17,8 @@ from bench_tests.load.hosts import srun_prefixes
 from bench_tests.load.plan import SILENT, LoadPlan
 from bench_tests.load.records import KINDS, Records
 from bench_tests.load.run import INTERRUPTED, LoadRun, Progress, run_load
-from bench_tests.results import SCHEMA_VERSION, read_result, result_name, same_measurement, write_bytes, write_result
+from bench_tests.results import SCHEMA_VERSION, result_name, write_bytes, write_result
+from bench_tests.resume import answer_of, earlier_result, prompts_drawn
 from bench_tests.server.attach import ServedModel, context_needed, find_vocab
 from bench_tests.server.endpoint import Served
 from bench_tests.server.http import post_json, why_unhealthy
@@ -151,29 +152,29 @@ class Sweep:
     def _num_prompts(self, point: Point) -> int:
         return self._budget(point) or self.profile.num_prompts(point)
 
+    def _block(self, point: Point) -> int:
+        """How many requests go through the server together: in a closed loop as many as run at a time."""
+        return point.conc if self.profile.load.request_rate == float("inf") else 1
+
     # ------------------------------------------------------------------ measuring
+
+    def pass_over_prompts(self) -> None:
+        """With a fixed seed: prompts that results in the directory have had are not drawn again."""
+        self.serial = max(self.serial, prompts_drawn(self.results_dir, self.seed))
 
     def kept(self, point: Point, run: int) -> Measurement | None:
         """A valid result of an earlier session that answers the same question of the same server, if there is one."""
         path = self.path(point, run)
-        if not path.exists():
+        asked = {"server": self._server(), "settings": self.settings(point), "slo": self._slo(point)}
+        result = answer_of(path, asked)
+        if result is None:
             return None
-        try:
-            result = read_result(path)
-        except UsageError:
-            return None  # half a file, or another's: measured again
-        word = result.get("verdict")
-        mine = {"server": self._server(), "settings": self.settings(point), "slo": self._slo(point)}
-        if word in (None, ERROR) or same_measurement(result, mine) or result.get("slo") != mine["slo"]:
-            return None
-        return Measurement(point, run, result, path, Verdict(str(word), tuple(result.get("messages", ()))), kept=True)
+        word, words = str(result.get("verdict")), tuple(result.get("messages", ()))
+        return Measurement(point, run, result, path, Verdict(word, words), kept=True)
 
     def earlier(self, point: Point) -> dict[str, Any] | None:
         """Whatever an earlier session has left of this point; for estimates only."""
-        try:
-            return read_result(self.path(point, 1))
-        except UsageError:
-            return None
+        return earlier_result(self.path(point, 1))
 
     def measure(self, point: Point, run: int = 1, show: Callable[[Progress], None] | None = None) -> Measurement:
         """Load the server with one point, judge and keep it. The file is there when this returns or raises.
@@ -207,13 +208,13 @@ class Sweep:
         checks = check_run(load.records, self._run_facts(point, load, before, counted), self.profile.validity)
         objectives = self.profile.slo.objectives(point)
         ended = early.finish(load.records) if early else None
-        verdict = decide(load.records, objectives, self.profile.slo.mode, checks, ended)
+        verdict = decide(load.records, objectives, self.profile.slo.mode, checks, ended, self._block(point))
         measurement = self._keep(point, run, started, plan, load, verdict, checks, counted.since(before))
         if load.stopped == INTERRUPTED:
             raise KeyboardInterrupt
         kinds = set(load.records.kind.tolist())
         if load.stopped or kinds & {KINDS.index("connect"), KINDS.index("cut_off"), KINDS.index("error_event")}:
-            self._still_there(load.stopped or verdict.messages[0])
+            self._still_there(load.stopped or "; ".join(verdict.messages))
         return measurement
 
     def _still_there(self, why: str) -> None:
@@ -256,7 +257,6 @@ class Sweep:
     def _run_facts(self, point: Point, load: LoadRun, before: Metrics, after: Metrics) -> RunFacts:
         counted = after.since(before)
         calibration = self._calibration(load)
-        warm = int((~load.records.measured).sum())
         # the server counts warm-ups too: their prompts are new as well, so none of theirs may be cached either
         cached = counted.values.get("cached_tokens")
         seen, ours = counted.values.get("prompt_tokens"), int(load.records.asked_input.sum())
@@ -269,7 +269,7 @@ class Sweep:
         return RunFacts(
             point=point,
             num_prompts=self._num_prompts(point),
-            prefix_len=self.profile.load.prefix_len * (1 + (warm > 0)),
+            prefix_len=self.profile.load.prefix_len,
             request_rate=self.profile.load.request_rate,
             client=load.stats,
             stopped=load.stopped,
@@ -338,7 +338,7 @@ class Sweep:
             "request_rate": _rate(profile.load.request_rate),
             "burstiness": profile.load.burstiness,
             "max_concurrency": point.conc,
-            **summarize(records, point.conc, goodput),
+            **summarize(records, point.conc, goodput, self._block(point)),
             "verdict": verdict.word,
             "messages": list(verdict.messages),
             "slo": self._slo(point),
@@ -357,7 +357,7 @@ class Sweep:
         return Measurement(point, run, result, path, verdict)
 
     def _client(self, load: LoadRun | None, records: Records) -> dict[str, Any]:
-        facts: dict[str, Any] = dict(host_facts())
+        facts: dict[str, Any] = dict(host_facts()) | {"job_id": os.environ.get("SLURM_JOB_ID")}
         if load is not None:
             events = int(records.events.sum())
             cpu_s = sum(float(s.get("cpu_s", 0)) for s in load.stats)

@@ -213,6 +213,8 @@ def sweep(request: pytest.FixtureRequest) -> Iterator[Sweep]:
             model = look_at(served.endpoint, choice.profile.model.id)
         metadata = dict(request.config.getoption("metadata", None) or ())  # pytest-metadata's --metadata KEY VALUE
         found = Sweep(choice.profile, served, model, state.results_dir, metadata, load_calibrations(), hosts=hosts)
+        if state.option("--resume"):
+            found.pass_over_prompts()
         state.terminal.header(found, state.selected)
         yield found
     except ServerError as why:
@@ -386,7 +388,7 @@ def _draw(state: Session, say: Any, details: bool) -> list[Path]:
     try:
         report = Path(state.option("--report") or folder / "report.html")
         drawn = draw_all(state.results_dir, folder, report=report, details=details)
-    except UsageError as why:
+    except (UsageError, OSError) as why:  # a full disk must not end the session with the code of a breach
         say(f"no pictures: {why}")
         return []
     for left in drawn.left_out:

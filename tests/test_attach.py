@@ -280,6 +280,8 @@ def test_counters_since_and_what_says_that_it_is_another_server() -> None:
     assert after.changes(before) == []
     assert "restarted" in Metrics({"prompt_tokens": 150.0, "started": 2000.0}).changes(before)[0]
     assert "went back" in Metrics({"prompt_tokens": 20.0}).changes(before)[0]
+    assert Metrics().changes(before) == []  # a reading that did not come says nothing
+    assert after.since(Metrics()) == Metrics().since(before) == Metrics()
 
 
 def test_errors_are_one_tree() -> None:

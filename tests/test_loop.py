@@ -182,6 +182,25 @@ def test_a_connection_that_dies_as_it_is_used_again_is_no_failure_and_not_in_ttf
         assert run.stats[0]["reopened"] == 6
 
 
+def test_a_request_that_is_lost_after_a_while_is_not_sent_again() -> None:
+    def lose_the_second(conn: socket.socket) -> None:
+        if read_request(conn) is not None:
+            conn.sendall(chunked(*stream(["x"] * 8)))
+            read_request(conn)
+            time.sleep(0.5)
+
+    with ScriptedServer(lose_the_second) as server:
+        run = run_load(plan(server.url, conc=1, num_prompts=4))
+    assert kinds(run.records) == {"completed": 2, "cut_off": 2}
+    assert run.stats[0]["resent"] == 0
+
+
+def test_requests_that_are_lost_at_once_are_counted(sim: Simulator) -> None:
+    sim.set_faults("reset_before_headers:0.3")
+    run = run_load(plan(sim.url, conc=4, num_prompts=60, num_warmups=8))
+    assert run.stats[0]["resent"] > 5
+
+
 def test_a_fresh_connection_that_dies_is_a_failure() -> None:
     def drop(conn: socket.socket) -> None:
         read_request(conn)

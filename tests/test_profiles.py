@@ -128,6 +128,14 @@ p99_ttft = "none"
         ('base = "none.toml"\n', "none.toml"),
         ('base = "mine.toml"\n', "leads back to itself"),
         ("[load\n", "not TOML"),
+        ("x = " + "9" * 5000, "not TOML"),
+        ("x = " + "[" * 20000, "not TOML"),
+        ('base = "a\\u0000.toml"\n', "not TOML"),
+        ('[slo]\np0_ttft = "2s"\n', "unknown key 'p0_ttft'"),
+        (
+            '[slo]\nmode = "confident"\nmax_requests = 9\np99_itl = "2s"\n',
+            "p99_itl cannot be judged request by request",
+        ),
         ("\udcff", "not TOML"),
     ],
 )
@@ -137,7 +145,12 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, text: str, words: str
     with pytest.raises(UsageError) as told:
         load_profile(str(path))
     assert words in str(told.value)
-    assert "mine.toml" in str(told.value) or "none.toml" in str(told.value) or "isl2048" in words
+    assert (
+        "mine.toml" in str(told.value)
+        or "none.toml" in str(told.value)
+        or "a\0.toml" in str(told.value)
+        or "isl2048" in words
+    )
     assert "\n" not in str(told.value)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -113,6 +114,25 @@ def test_a_point_without_an_objective_passes_when_measured(tmp_path: Path) -> No
     assert outcome.code == 0
     (result,) = outcome.results().values()
     assert result["slo"]["objectives"] == []
+
+
+def test_a_warm_up_that_fails_does_not_spoil_what_is_only_measured(tmp_path: Path, live: Simulator) -> None:
+    args = ["--base-url", live.url, "--slo", "none", "-k", "isl64 and conc4", "--num-warmups", "200"]
+    live.set_faults("error_event:0.02")
+    try:
+        outcome = run_suite(tmp_path, *args, profile=QUICK + "max_failed_share = 0.99\n")
+    finally:
+        live.set_faults()
+    assert outcome.code == 0, outcome.out
+
+
+def test_pictures_that_cannot_be_written_are_no_breach(tmp_path: Path, live: Simulator) -> None:
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "plots").write_text("a file is in the way")
+    outcome = run_suite(tmp_path, "--base-url", live.url, "-k", "isl64 and conc1", env={"PLOTS": "1"})
+    assert outcome.code == 0, outcome.out
+    assert "no pictures: " in outcome.out
+    assert "Traceback" not in outcome.out
 
 
 def test_http_500_to_everything_is_not_measured(tmp_path: Path, live: Simulator) -> None:
@@ -288,6 +308,14 @@ def test_baseline_finds_a_slower_server_and_no_false_alarm(tmp_path: Path, live:
     different = run_suite(tmp_path, *args, f"--baseline={keep}", "--num-prompts", "13")
     assert different.code == 12, different.out
     assert "settings num_prompts: 12 and 13" in different.out
+    # after an upgrade the old runs may stay beside the new ones
+    both, page = tmp_path / "both", tmp_path / "both.md"
+    shutil.copytree(keep, both / "old")
+    args += ["--num-prompts", "13"]
+    assert run_suite(tmp_path, *args, f"--save-baseline={both}/new").code == 0
+    upgraded = run_suite(tmp_path, *args, f"--baseline={both}", f"--summary-md={page}")
+    assert "not the same question" not in upgraded.out
+    assert "settings num_prompts: 12 and 13 were passed over" in page.read_text()
 
 
 def test_github_gets_annotations_and_a_summary(tmp_path: Path, live: Simulator) -> None:

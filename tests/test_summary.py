@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bench_tests.load.records import Records
-from bench_tests.verdict.summary import LATENCIES, STATS, figure, steady_window, summarize
+from bench_tests.verdict.summary import LATENCIES, STATS, figure, mean_in_flight, steady_window, summarize
 from tests.make_records import records
 
 # four requests, two at a time: TTFT 0.1, 0.2, 0.3, 0.4; three events each
@@ -153,6 +153,30 @@ def test_a_request_without_an_end_stays_in_flight() -> None:
     window = steady_window(hanging, 2)
     assert window is not None
     assert (window.start_s, window.end_s) == (0.0, 2.0)
+
+
+def test_refused_requests_do_not_stay_in_flight() -> None:
+    sends = [float(i // 2) for i in range(20)]
+    events = [[] if i % 5 == 0 else [s + 0.5, s + 1.0] for i, s in enumerate(sends)]
+    kinds = ["http" if i % 5 == 0 else "completed" for i in range(20)]
+    some = records(sends, events, kinds)
+    window = steady_window(some, 2)
+    assert window is not None
+    assert window.end_s <= 10.0
+    assert mean_in_flight(some, window) == pytest.approx(1.6, abs=0.2)
+    assert mean_in_flight(some, window) <= 2
+
+
+def test_intervals_know_that_batches_share_their_luck() -> None:
+    rng = np.random.default_rng(5)
+    luck = np.repeat(rng.lognormal(0, 0.3, 60), 16)
+    ttft = 0.1 * luck * rng.lognormal(0, 0.02, len(luck))
+    of = records(
+        np.repeat(np.arange(60.0) * 9, 16).tolist(),
+        [[9 * (i // 16) + t, 9 * (i // 16) + 5] for i, t in enumerate(ttft)],
+    )
+    alone, together = (summarize(of, 16, block=block)["ci95"]["median_ttft"] for block in (1, 16))
+    assert together[1] - together[0] > 2 * (alone[1] - alone[0])
 
 
 def test_percentiles_are_numpys_linear_ones() -> None:

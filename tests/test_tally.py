@@ -195,6 +195,21 @@ def test_never_sent_has_no_times() -> None:
     assert got.error[0] == "not sent: stopped"
 
 
+def test_what_a_sequential_judge_is_told() -> None:
+    """No TPOT where there is none, or none yet: an answer without usage is counted when the run is over."""
+    tally = Tally(True, 0)
+    for raw in (
+        raw_of(vllm(2), [400], [100.0, 300.0], osl=2),
+        raw_of(chunked(*stream(["a", "b"]), DONE), osl=2),
+        raw_of(vllm(1), osl=1),
+        raw_of(bytearray(), failure=("stalled", "silent")),
+    ):
+        tally.add(raw)
+    ttft, tpot = zip(*[told[1:] for told in tally.outcomes], strict=True)
+    assert [t is None for t in ttft] == [False, False, False, True]
+    assert [t is None for t in tpot] == [False, True, True, True]
+
+
 def test_a_key_that_the_server_repeats_is_not_kept() -> None:
     words = "invalid key sk-secret-123, headers: Bearer sk-secret-123"
     said = b'{"error":"%b"}' % words.encode()

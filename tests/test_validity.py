@@ -88,6 +88,29 @@ def test_tokens_must_be_those_that_were_sent() -> None:
     assert tripped(run(output_tokens=[3] * 39 + [-1]), facts()) == ["tokens"]
 
 
+def test_requests_that_were_sent_twice() -> None:
+    def said(resent: int, n: int = 40) -> list[str]:
+        return tripped(run(n), facts(num_prompts=n, client=[QUIET | {"resent": resent}]))
+
+    assert said(0) == said(1) == []  # a connection that the server was just closing
+    assert said(2) == said(10) == said(32) == ["resent"]
+    assert said(36) == said(40) == []  # a server that never keeps one: nothing is lost there
+    assert said(4, 400) == []
+    assert said(5, 400) == ["resent"]
+
+
+def test_prefix_cache_hits_with_a_prefix_of_its_own() -> None:
+    n, warm = 40, 8
+    measured = [False] * warm + [True] * n
+    of = records([float(i) for i in range(n + warm)], [[i + 0.2, i + 0.6] for i in range(n + warm)], measured=measured,
+                 asked_input=[100] * (n + warm))  # fmt: skip
+    about = facts(prefix_len=60, point=Point(40, 2, 1))
+    assert checks(of, replace(about, cached_tokens=60.0 * 47))["prefix_cache"].figure == 0
+    assert checks(of, replace(about, cached_tokens=100.0 * 48))["prefix_cache"].figure == pytest.approx(0.4)
+    by_usage = replace(of, cached_tokens=np.full(n + warm, 100))
+    assert checks(by_usage, about)["prefix_cache"].figure == pytest.approx(0.4)
+
+
 def test_prefix_cache_hits() -> None:
     total = 400.0
     assert tripped(run(), facts(cached_tokens=0.009 * total)) == []

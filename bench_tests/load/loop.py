@@ -34,6 +34,7 @@ MAX_PENDING_BYTES = 8 << 20  # unparsed answers beyond this are parsed even when
 MAX_ANSWER_BYTES = 64 << 20  # an endless stream ends here
 CHORES_NS = NS // 10
 IDLE_NS = NS // 50  # a connection that waited this long for its first request may have been given up by the server
+RESEND_S = 0.2  # a server that had given a connection up says so this soon after a request on it, or in 4 round trips
 LAST_CHUNK = b"\r\n0\r\n\r\n"
 NAP_S = 0.00025  # between looks at a high rate: waking up costs as much CPU as two reads, so let some gather
 NAP_FROM = 20_000  # reads a second from which it is worth it
@@ -55,6 +56,7 @@ class PhaseStats:
     clock_step_s: float = 0.0
     reads: int = 0
     reopened: int = 0
+    resent: int = 0  # of these with a request on them, which was sent again
     stamped: bool = True
     stopped: str = ""  # why the phase ended before all was sent
 
@@ -157,6 +159,7 @@ class Loop:
     def _lost(self, stream: Stream, why: OSError | None) -> None:
         """The connection ended or broke, with or without a request on it."""
         request, was_used = stream.request, stream.used
+        patience_s = max(RESEND_S, 4 * stream.channel.opened_s) if stream.channel is not None else RESEND_S
         self.pool.drop(stream)
         if request is None:
             if stream in self.idle:  # closed while idle: reopened off the clock
@@ -165,11 +168,13 @@ class Loop:
             self.pool.open(stream)
             return
         was_idle = was_used or stream.send_ns - stream.opened_ns > IDLE_NS
-        if not stream.buf and was_idle and not stream.retried:
+        soon = (time.time_ns() - stream.send_ns) / NS < patience_s  # later, it is the request that was lost
+        if not stream.buf and was_idle and soon and not stream.retried:
             # a kept-alive connection that the server had already given up: not its failure, and not our clock
             stream.retried = True
             stream.unsent = None
             self.stats.reopened += 1
+            self.stats.resent += 1
             self.pool.open(stream)
             return
         if why is None and stream.framing.closed(stream.buf):

@@ -20,7 +20,7 @@ __all__ = ["Answer", "parse_answer", "split_events"]
 
 _BLANK_LINE = re.compile(rb"(?:\r\n|\r|\n)(?:\r\n|\r|\n)")
 _LINE = re.compile(rb"\r\n|\r|\n")
-MAX_ERROR = 300  # characters of a server's message that are kept
+MAX_WORDS = 4096  # characters of a server's message that are read; the tally keeps less, without the key
 MAX_TOKENS = 1 << 48  # a count beyond is no count
 
 
@@ -42,7 +42,7 @@ class Answer:
         """The first thing found wrong is what is kept."""
         if self.kind == COMPLETED:
             self.kind = KINDS.index(kind)
-            self.error = " ".join(error.split())[:MAX_ERROR]
+            self.error = " ".join(error.split())[:MAX_WORDS]
 
 
 def split_events(body: bytes) -> list[tuple[int, bytes]]:
@@ -251,12 +251,12 @@ def error_text(body: bytes) -> str:
     try:
         said = orjson.loads(body)
     except ValueError:
-        return re.sub(r"<[^>]*>", " ", body[:2000].decode("utf-8", "replace")).strip()[:MAX_ERROR] or "(empty body)"
+        return re.sub(r"<[^>]*>", " ", body[:MAX_WORDS].decode("utf-8", "replace")).strip() or "(empty body)"
     return _message(said.get("error", said.get("detail", said)) if isinstance(said, dict) else said)
 
 
 def _message(error: Any) -> str:
-    return str(error.get("message", error) if isinstance(error, dict) else error)[:MAX_ERROR]
+    return str(error.get("message", error) if isinstance(error, dict) else error)[:MAX_WORDS]
 
 
 def _retry_after(framing: Framing) -> str:

@@ -17,10 +17,12 @@ from bench_tests.load.prompts import Request
 from bench_tests.load.records import COMPLETED, KINDS, Records
 from bench_tests.load.spool import Spool
 from bench_tests.load.stream import Answer, parse_answer
+from bench_tests.masking import masked
 
 __all__ = ["Raw", "Tally"]
 
 NS = 1e9
+MAX_ERROR = 300  # characters of a failure's words that are kept
 
 # One finished request, as the spool keeps it. Moments in ns of CLOCK_REALTIME, 0: there is none.
 ROW = np.dtype([
@@ -56,7 +58,8 @@ class Tally:
     def __init__(self, ignore_eos: bool, worker: int, secret: str | None = None) -> None:
         self.ignore_eos = ignore_eos
         self.worker = worker
-        self.secret = secret.encode() if secret else None
+        self.secret = secret
+        self.secret_bytes = secret.encode() if secret else b""
         self.rows = 0
         self.kept = Spool()  # ROWs
         self.events = Spool()  # the moments of all events, ns
@@ -66,13 +69,13 @@ class Tally:
         self.completed = 0
         self.failed = 0
         self.outcomes: list[tuple[int, float | None, float | None]] = []  # index, TTFT, TPOT; None: it failed
-        self.recent: list[tuple[float, float]] = []  # TTFT and TPOT of the latest completed, for the live line
+        self.recent: list[tuple[float, float | None]] = []  # TTFT and TPOT of the latest completed, for the live line
 
     def add(self, raw: Raw) -> None:
         """Parse and judge one request; this costs about 1.5 µs an event."""
-        if self.secret is not None and self.secret in raw.buf:
+        if self.secret and self.secret_bytes in raw.buf:
             # a server or proxy that repeats the request's headers; of the same length, so that no offset moves
-            raw.buf[:] = raw.buf.replace(self.secret, b"*" * len(self.secret))
+            raw.buf[:] = raw.buf.replace(self.secret_bytes, b"*" * len(self.secret_bytes))
         answer = _whole(raw) if raw.failure is None else _partial(raw)
         stamps = _stamps(raw)
         first = last = 0
@@ -87,6 +90,8 @@ class Tally:
             first_blur = _blur(raw, stamps, ends, int(place[0]), int(answer.ends[0]))
             last_blur = _blur(raw, stamps, ends, int(place[-1]), int(answer.ends[-1]))
         self._check_length(raw.request, answer)
+        if answer.error:  # the key may also have come escaped, or in two chunks; only then is it cut
+            answer.error = masked(answer.error, self.secret)[:MAX_ERROR]
         request = raw.request
         lag = _lag_s(raw, stamps, place)
         if answer.text and answer.kind == COMPLETED:
@@ -102,7 +107,8 @@ class Tally:
             return
         if answer.kind == COMPLETED:
             self.completed += 1
-            ttft, tpot = (first - raw.send_ns) / NS, (last - first) / NS / max(1, answer.output_tokens - 1)
+            ttft, tokens = (first - raw.send_ns) / NS, answer.output_tokens
+            tpot = (last - first) / NS / (tokens - 1) if tokens > 1 else None  # one token, or not counted yet
             self.recent.append((ttft, tpot))
             self.outcomes.append((request.index, ttft, tpot))
         else:

@@ -186,7 +186,8 @@ class _Progress:
         if now >= self.next_s:
             self.next_s = now + PROGRESS_S
             recent = self.tally.recent = self.tally.recent[-256:]
-            medians = [statistics.median(column) for column in zip(*recent, strict=True)] or [None, None]
+            known = [[value for value in column if value is not None] for column in zip(*recent, strict=True)]
+            medians = [statistics.median(column) if column else None for column in known] or [None, None]
             self.control.say(
                 "progress", rows=self.tally.rows, done=self.tally.completed, failed=self.tally.failed,
                 ttft_s=medians[0], tpot_s=medians[1], values=self.tally.outcomes if self.report_values else [],

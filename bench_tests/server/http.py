@@ -10,6 +10,7 @@ from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
+from bench_tests.masking import masked_bytes
 from bench_tests.server.endpoint import Endpoint
 
 __all__ = ["get", "post_json", "why_unhealthy", "why_unreachable"]
@@ -47,7 +48,7 @@ def _open(endpoint: Endpoint, request: urllib.request.Request, timeout_s: float)
 
 def _masked(endpoint: Endpoint, body: bytes) -> bytes:
     """What a server or proxy says may repeat the request's headers; the key in them is not for messages and files."""
-    return body.replace(endpoint.api_key.encode(), b"***") if endpoint.api_key else body
+    return masked_bytes(body, endpoint.api_key)
 
 
 def _request(endpoint: Endpoint, path: str, body: bytes | None = None) -> urllib.request.Request:

@@ -34,9 +34,14 @@ class Metrics:
     ttft_buckets: dict[float, float] = field(default_factory=dict)
 
     def since(self, before: Metrics) -> Metrics:
-        """What has been counted since an earlier reading; gauges and start times keep their latest value."""
+        """What has been counted since an earlier reading; gauges and start times keep their latest value.
+
+        Nothing is known of the time between where one of the two readings did not come.
+        """
+        if not (self.values and before.values):
+            return Metrics()
         kept = ("running", "waiting", "started")
-        values = {
+        values = {  # a counter appears with its first event: one that was not there was 0
             name: value if name in kept else value - before.values.get(name, 0.0) for name, value in self.values.items()
         }
         buckets = {bound: count - before.ttft_buckets.get(bound, 0.0) for bound, count in self.ttft_buckets.items()}
@@ -44,7 +49,9 @@ class Metrics:
 
     def changes(self, before: Metrics) -> list[str]:
         """What says that this is another server than before, in words; empty when nothing does."""
-        said = []
+        said: list[str] = []
+        if not self.values:  # a reading that did not come says nothing
+            return said
         started, earlier = self.values.get("started"), before.values.get("started")
         if started is not None and earlier is not None and abs(started - earlier) > 1:
             said.append("it was restarted (its process start time is another)")

@@ -19,9 +19,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from bench_tests.errors import ServerError
+from bench_tests.masking import masked
 from bench_tests.server.endpoint import Endpoint, Say
 
-__all__ = ["ServerProcess", "answers", "log_tail", "masked", "refuses", "wait_until_ready"]
+__all__ = ["ServerProcess", "answers", "log_tail", "refuses", "wait_until_ready"]
 
 _KEEPER = Path(__file__).with_name("keeper.py")
 _TAIL_LINES = 20
@@ -125,11 +126,6 @@ def log_tail(log: Path, lines: int = _TAIL_LINES, *, since: int = 0) -> str:
         for line in text.replace("\r\n", "\n").split("\n")
     ]
     return "\n".join([line for line in shown if line.strip()][-lines:])
-
-
-def masked(text: str, secret: str | None) -> str:
-    """The text with the secret taken out."""
-    return text.replace(secret, "***") if secret else text
 
 
 def answers(endpoint: Endpoint, path: str, timeout_s: float = 5.0) -> tuple[int, bytes] | None:

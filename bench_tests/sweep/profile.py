@@ -107,7 +107,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as why:
         raise UsageError(f"profile {path}: {why.strerror or why}; expected a readable TOML file") from why
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as why:
+    except (ValueError, RecursionError) as why:  # not TOML, not UTF-8, a number of 5,000 digits, a NUL in the path
         raise UsageError(f"profile {path}: not TOML: {why}") from why
     base = table.pop("base", None)
     if base is None:

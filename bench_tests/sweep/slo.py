@@ -21,6 +21,11 @@ PER_REQUEST = ("ttft", "tpot", "e2el")  # what one request has one of
 _METRIC = re.compile(r"(mean|median|p\d{1,2}(?:\.\d+)?)_(ttft|tpot|itl|e2el)")
 
 
+def _is_metric(text: str) -> bool:
+    found = _METRIC.fullmatch(text)
+    return found is not None and (not found[1].startswith("p") or float(found[1][1:]) > 0)
+
+
 @dataclass(frozen=True)
 class Objective:
     """`metric` (`p99_ttft`) of a point must be at most `limit_s` seconds."""
@@ -29,7 +34,7 @@ class Objective:
     limit_s: float
 
     def __post_init__(self) -> None:
-        if not _METRIC.fullmatch(self.metric):
+        if not _is_metric(self.metric):
             raise UsageError(
                 f"SLO: {self.metric!r} is not a metric; expected e.g. p99_ttft, p99_tpot, p95_itl, median_e2el"
             )
@@ -71,6 +76,15 @@ class Slo:
     max_requests: int = (
         0  # confident: the load goes on until the verdict is clear, up to so many requests; 0: it doesn't
     )
+
+    def __post_init__(self) -> None:
+        for metric in [*self.limits_s, *(name for override in self.overrides for name in override.limits_s)]:
+            objective = Objective(metric, 0.0)
+            if self.max_requests and (objective.quantile is None or objective.latency not in ("ttft", "tpot")):
+                raise UsageError(
+                    f"slo.max_requests: {metric} cannot be judged request by request; use percentiles of TTFT and TPOT, or "
+                    "leave max_requests out"
+                )
 
     def objectives(self, point: Point) -> tuple[Objective, ...]:
         """What holds for this point; empty when it has none."""
@@ -152,7 +166,10 @@ def parse_slo_table(table: Mapping[str, Any], where: str) -> Slo:
                     )
                 select[axis] = tuple(values)
         overrides.append(Override(_limits(entry, here, AXES), select))
-    return Slo(limits, tuple(overrides), mode, budget)
+    try:
+        return Slo(limits, tuple(overrides), mode, budget)
+    except UsageError as why:
+        raise UsageError(f"{where} {why}") from None
 
 
 def _limits(table: Mapping[str, Any], where: str, others: Sequence[str]) -> dict[str, float | None]:
@@ -160,7 +177,7 @@ def _limits(table: Mapping[str, Any], where: str, others: Sequence[str]) -> dict
     for key, value in table.items():
         if key in others:
             continue
-        if not _METRIC.fullmatch(key):
+        if not _is_metric(key):
             raise UsageError(f"{where}: unknown key {key!r}; expected {', '.join(others)} or a metric such as p99_ttft")
         limits[key] = None if value == "none" else parse_duration_s(value, f"{where} {key}")
     return limits

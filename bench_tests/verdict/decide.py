@@ -9,7 +9,7 @@ from typing import Literal, cast
 from bench_tests.load.records import Records
 from bench_tests.sweep.slo import Objective
 from bench_tests.sweep.units import format_s
-from bench_tests.verdict.confidence import Judgement, judge
+from bench_tests.verdict.confidence import Judgement, design_effect, judge
 from bench_tests.verdict.run_noise import assumed_noise
 from bench_tests.verdict.summary import figure, latencies_s
 from bench_tests.verdict.validity import Check
@@ -33,9 +33,11 @@ def decide(
     mode: str,
     checks: Sequence[Check],
     early: Mapping[str, str] | None = None,
+    block: int = 1,
 ) -> Verdict:
     """Judge a run. What is not valid is an ERROR whatever its figures; without objectives what is measured passes.
 
+    `block`: how many requests went through the server together; what they share makes n worth less.
     `early`: metric → PASS, FAIL or INSUFFICIENT of a sequential run, which must not be judged a second time.
     In confident mode the verdict is about the server and not about this run: what moves from run to run is allowed for.
     """
@@ -57,7 +59,10 @@ def decide(
             (held if mean <= objective.limit_s else failed).append(_mean_words(objective, mean, len(of)))
             continue
         noise = assumed_noise(objective.latency) if mode == "confident" else None
-        judged = judge(of, quantile, objective.limit_s, cast('Literal["point", "confident"]', mode), noise=noise)
+        design = 1.0 if objective.latency == "itl" else design_effect(of, block)  # of ITL a request has many
+        judged = judge(
+            of, quantile, objective.limit_s, cast('Literal["point", "confident"]', mode), design=design, noise=noise
+        )
         words = _words(objective, judged)
         word = early.get(objective.metric, "INSUFFICIENT") if early is not None else judged.verdict
         if word == "INSUFFICIENT":

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bench_tests.errors import UsageError
 from bench_tests.load.records import Records
 from bench_tests.sweep.slo import Objective
 from bench_tests.verdict.confidence import Verdict
@@ -30,9 +29,7 @@ class EarlyVerdict:
         for objective in objectives:
             quantile = objective.quantile
             if quantile is None or objective.latency not in ("ttft", "tpot"):
-                raise UsageError(
-                    f"slo.max_requests: {objective} cannot be judged request by request; use percentiles of TTFT and TPOT"
-                )
+                raise ValueError(f"{objective}: not to be judged request by request, as Slo says when it is made")
             self.judges[objective.metric] = SequentialJudge(
                 quantile, objective.limit_s, max_requests=max(1, max_requests - conc), block=conc,
                 noise=assumed_noise(objective.latency),

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench_tests.load.records import COMPLETED, KINDS, Records
-from bench_tests.verdict.confidence import quantile_interval
+from bench_tests.verdict.confidence import design_effect, quantile_interval
 
 __all__ = ["Window", "figure", "latencies_s", "steady_window", "summarize"]
 
@@ -63,12 +63,13 @@ def steady_window(records: Records, conc: int) -> Window | None:
     """The part of the measured run at full concurrency; None when it was never reached or has no length.
 
     Formula: from the first to the last moment at which `conc` requests are in flight (sent, last event not arrived).
+    A request that was refused or lost left at a moment that nobody knows, soon as a rule: it does not count.
     """
-    sent = records.measured & ~np.isnan(records.send_s)
+    waits = np.isin(records.kind, [KINDS.index("stalled"), KINDS.index("cancelled")])
+    sent = records.measured & ~np.isnan(records.send_s) & (waits | ~np.isnan(records.last_s))
     send = records.send_s[sent]
     last = records.last_s[sent]
-    gone = np.isnan(last)
-    last = np.where(gone, np.inf, last)  # a request without an answer stays in flight
+    last = np.where(np.isnan(last), np.inf, last)  # one that waited in vain stays in flight
     moments = np.concatenate([send, last[~np.isinf(last)]])
     steps = np.concatenate([np.ones(len(send)), -np.ones(int((~np.isinf(last)).sum()))])
     order = np.lexsort((-steps, moments))
@@ -114,11 +115,14 @@ def _steady(records: Records, conc: int) -> dict[str, Any] | None:
     }
 
 
-def summarize(records: Records, conc: int, goodput_s: Mapping[str, float] | None = None) -> dict[str, Any]:
+def summarize(
+    records: Records, conc: int, goodput_s: Mapping[str, float] | None = None, block: int = 1
+) -> dict[str, Any]:
     """All figures of a run under the names that result files use: times in seconds, throughputs per second.
 
     Formula: duration = last arrival − first send; input/output throughput = tokens of completed requests / duration;
-    request throughput = completed / duration; goodput = requests within all their limits / duration.
+    request throughput = completed / duration; goodput = requests within all their limits / duration. `block`: how many
+    requests went through the server together (a closed loop's concurrency), for `ci95`.
     """
     done = records.completed
     sent = records.measured & ~np.isnan(records.send_s)
@@ -157,18 +161,19 @@ def summarize(records: Records, conc: int, goodput_s: Mapping[str, float] | None
         # with a request rate: what a user who came at the scheduled time has waited, our queue included
         "p99_ttft_from_schedule": figure((records.first_s - records.scheduled_s)[done], "p99"),
         "p99_e2el_from_schedule": figure((records.last_s - records.scheduled_s)[done], "p99"),
-        "ci95": {name: _interval(values, name) for name in INTERVALS},
+        "ci95": {name: _interval(values, name, block) for name in INTERVALS},
         "steady_state": _steady(records, conc),
         "errors": {KINDS[kind]: int((failed == kind).sum()) for kind in sorted(set(failed.tolist()))},
         "error_examples": sorted(set(records.error[records.measured & (records.error != "")].tolist()))[:5],
     }
 
 
-def _interval(values: Mapping[str, Floats], metric: str) -> list[float | None] | None:
+def _interval(values: Mapping[str, Floats], metric: str, block: int) -> list[float | None] | None:
     stat, _, name = metric.partition("_")
     if not len(values[name]):
         return None
-    return quantile_interval(values[name], 0.5 if stat == "median" else float(stat[1:]) / 100).as_pair()
+    q = 0.5 if stat == "median" else float(stat[1:]) / 100
+    return quantile_interval(values[name], q, design=design_effect(values[name], block)).as_pair()
 
 
 def _good(records: Records, limits_s: Mapping[str, float]) -> int:

@@ -21,6 +21,7 @@ from bench_tests.verdict.summary import latencies_s, mean_in_flight, steady_wind
 
 __all__ = ["Check", "RunFacts", "check_run"]
 
+MAX_RESENT = 0.01  # requests that meet a connection which the server is just closing: rarer than that
 REPORTED = (Objective("p99_ttft", math.inf), Objective("p99_tpot", math.inf))
 
 
@@ -49,7 +50,7 @@ class RunFacts:
     request_rate: float = math.inf
     client: Sequence[Mapping[str, Any]] = ()  # one entry a load process, as it describes itself
     stopped: str = ""
-    cached_tokens: float | None = None  # by the server's own counters, over the measured part
+    cached_tokens: float | None = None  # by the server's own counters, warm-ups included
     server_changes: Sequence[str] = ()  # what was another before than after, in words
     asserted: Sequence[Objective] = ()
     calibrated_events_per_s: float | None = None
@@ -58,7 +59,7 @@ class RunFacts:
 
 def check_run(records: Records, facts: RunFacts, limits: Validity) -> list[Check]:
     """All checks of a run, in the order in which a person should read them."""
-    checks: list[Check | None] = [_stopped(facts), _failed(records, limits)]
+    checks: list[Check | None] = [_stopped(facts), _failed(records, limits), _resent(records, facts)]
     if records.completed.any():
         checks += [_tokens(records), _cache(records, facts, limits), _load(records, facts, limits)]
         checks += _client(records, facts, limits)
@@ -98,6 +99,22 @@ def _failed(records: Records, limits: Validity) -> Check:
     )
 
 
+def _resent(records: Records, facts: RunFacts) -> Check | None:
+    """Requests whose connection ended as they were sent. A server that closes idle connections does so now and then,
+    one that never keeps a connection does so each time; in between it is requests that are lost.
+    """
+    resent = sum(int(stats.get("resent", 0)) for stats in facts.client)
+    measured = int(records.measured.sum())
+    share = resent / max(1, measured)
+    ok = resent <= max(1, MAX_RESENT * measured) or resent >= 0.9 * (measured - facts.point.conc) > 0
+    if not resent:
+        return None
+    return Check("resent", ok, share, MAX_RESENT, "share", "" if ok else (
+        f"{resent} of {measured} requests were sent twice: their connections ended before any answer; something before "
+        "or in the server drops requests"
+    ))  # fmt: skip
+
+
 def _tokens(records: Records) -> Check:
     done = records.completed
     uncounted = int((records.output_tokens[done] < 0).sum())
@@ -124,16 +141,16 @@ def _tokens(records: Records) -> Check:
 
 
 def _cache(records: Records, facts: RunFacts, limits: Validity) -> Check | None:
-    done = records.completed
-    said = records.cached_tokens[done]
-    shared = facts.prefix_len * int(done.sum())
+    of = records.completed
+    said = records.cached_tokens[of]
     if facts.cached_tokens is not None:
-        cached = facts.cached_tokens
+        of, cached = ~np.isnan(records.send_s), facts.cached_tokens  # the server counts warm-ups and what failed too
     elif (said >= 0).any():
         cached = float(said.clip(0).sum())
     else:
         return None
-    total = max(1, int(records.asked_input[done].sum()))
+    shared = facts.prefix_len * int(of.sum())
+    total = max(1, int(records.asked_input[of].sum()))
     share = max(0.0, cached - shared) / total
     ok = share <= limits.max_cache_share
     return Check(
