@@ -19,6 +19,7 @@ from bench_tests.server.attach import AttachedServer, clean_url, look_at, mask_u
 from bench_tests.server.endpoint import Endpoint, Say, Served
 from bench_tests.server.info import ServerInfo, default_server_info, read_server_info
 from bench_tests.sweep.profile import BUILTIN, Profile, load_profile, profile_for_model
+from bench_tests.sweep.settings import Validity
 
 __all__ = ["Choice", "choose", "obtain"]
 
@@ -118,7 +119,9 @@ def _profile_of(
     if name:
         return apply_options(load_profile(name), option)
     demo = load_profile("demo")
-    return apply_options(replace(demo, model=replace(demo.model, id="")), option)
+    # the demo's leniency is for a rehearsal; what is said of a real server holds as strictly as by any profile
+    validity = demo.validity if served.simulated else Validity()
+    return apply_options(replace(demo, model=replace(demo.model, id=""), validity=validity), option)
 
 
 def _profile_in(value: str, path: Path | None) -> Profile:
@@ -162,6 +165,8 @@ def _attached(choice: Choice, endpoint: Endpoint, say: Say) -> Served:
     if info is not None and info.job_id and choice.info_path is not None and shutil.which("squeue"):
         from bench_tests.server.slurm import SlurmServer
 
-        return SlurmServer.attach(info, choice.profile, choice.info_path, say)
+        return SlurmServer.attach(
+            info, choice.profile, choice.info_path, say, api_key=endpoint.api_key, insecure=endpoint.insecure
+        )
     extra = {"job_id": info.job_id, "hostname": info.hostname} if info is not None and info.job_id else {}
     return AttachedServer(endpoint, choice.source, extra=extra)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from bench_tests.masking import masked_bytes
 from bench_tests.server.endpoint import Endpoint
 
-__all__ = ["get", "post_json", "why_unhealthy", "why_unreachable"]
+__all__ = ["get", "post_json", "tls_context", "why_unhealthy", "why_unreachable"]
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -26,11 +26,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 def _open(endpoint: Endpoint, request: urllib.request.Request, timeout_s: float) -> tuple[int, bytes]:
     handlers: list[urllib.request.BaseHandler] = [_NoRedirect()]
     if request.type == "https":
-        context = ssl.create_default_context()  # reads all authorities: some 20 ms
-        if endpoint.insecure:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        handlers.append(urllib.request.HTTPSHandler(context=context))
+        handlers.append(urllib.request.HTTPSHandler(context=tls_context(endpoint)))
     if is_this_host(urlsplit(endpoint.base_url).hostname or ""):
         handlers.append(urllib.request.ProxyHandler({}))  # as the load goes: a proxy is for other hosts
     opener = urllib.request.build_opener(*handlers)
@@ -44,6 +40,15 @@ def _open(endpoint: Endpoint, request: urllib.request.Request, timeout_s: float)
         raise
     except Exception as why:  # from None: a traceback through urllib shows the headers, and so the key
         raise OSError(f"{type(why).__name__}: {why}") from None
+
+
+def tls_context(endpoint: Endpoint) -> ssl.SSLContext:
+    """How the endpoint's certificate is verified: as the system does, or not at all where it is insecure."""
+    context = ssl.create_default_context()  # reads all authorities: some 20 ms
+    if endpoint.insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def _masked(endpoint: Endpoint, body: bytes) -> bytes:

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from bench_tests.errors import ServerError
 from bench_tests.masking import masked
 from bench_tests.server.endpoint import Endpoint, Say
+from bench_tests.server.http import tls_context
 
 __all__ = ["ServerProcess", "answers", "log_tail", "refuses", "wait_until_ready"]
 
@@ -131,9 +132,11 @@ def log_tail(log: Path, lines: int = _TAIL_LINES, *, since: int = 0) -> str:
 def answers(endpoint: Endpoint, path: str, timeout_s: float = 5.0) -> tuple[int, bytes] | None:
     """Status and body (64 KiB at most) of a GET with the endpoint's key; None when nobody answers."""
     parts = urlsplit(endpoint.base_url)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    host = parts.hostname or ""
     try:
-        connection = kind(parts.hostname or "", parts.port, timeout=timeout_s)
+        connection = http.client.HTTPConnection(host, parts.port, timeout=timeout_s)
+        if parts.scheme == "https":
+            connection = http.client.HTTPSConnection(host, parts.port, timeout=timeout_s, context=tls_context(endpoint))
         try:
             connection.request("GET", parts.path + path, headers=endpoint.headers)
             reply = connection.getresponse()

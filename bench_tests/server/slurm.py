@@ -52,6 +52,8 @@ class SlurmServer:
         self.job_id = job_id
         self.info: ServerInfo | None = None
         self._profile, self._info_path, self._ours = profile, info_path, ours
+        self._api_key: str | None = None  # where server_info.txt has none
+        self._insecure = False
         self._log: Path | None = None
         self._job: Job | None = None
         self._asked_at = -1e9  # time.monotonic() of the last look, successful or not
@@ -87,9 +89,16 @@ class SlurmServer:
         return server
 
     @classmethod
-    def attach(cls, info: ServerInfo, profile: Profile, info_path: Path, say: Say) -> SlurmServer:
-        """Use the job that server_info.txt names; `stop` leaves it. Raises ServerError when it does not run."""
+    def attach(
+        cls, info: ServerInfo, profile: Profile, info_path: Path, say: Say, *, api_key: str | None = None,
+        insecure: bool = False,
+    ) -> SlurmServer:  # fmt: skip
+        """Use the job that server_info.txt names; `stop` leaves it. Raises ServerError when it does not run.
+
+        `api_key`: where the file has none.
+        """
         server = cls(profile, info.job_id or "", info_path.absolute(), ours=False)
+        server._api_key, server._insecure = api_key, insecure
         try:
             job = server.look(10.0) if server.job_id.isdigit() else Job(server.job_id, "UNKNOWN")
         except SlurmAway:
@@ -253,13 +262,14 @@ class SlurmServer:
 
     def take(self, info: ServerInfo, job: Job) -> bool:
         """Use this server from now on, if it answers and opens to its key. Raises ServerError if it refuses the key."""
-        endpoint = Endpoint(info.url, info.api_key)
+        endpoint = Endpoint(info.url, info.api_key or self._api_key, self._insecure)
         health = answers(endpoint, "/health")
         models = answers(endpoint, "/v1/models") if health and health[0] == 200 else None
         if models is None:
             return False
         if models[0] == 401:
-            raise ServerError(f"{info.url} refuses the key of {self._info_path}; another server has its port")
+            whose = f"the key of {self._info_path}" if info.api_key or not self._api_key else "$OPENAI_API_KEY"
+            raise ServerError(f"{info.url} refuses {whose}; another server has its port")
         if models[0] != 200:
             return False
         self.info, self.endpoint, self._incarnation = info, endpoint, (job.restarts, job.start)

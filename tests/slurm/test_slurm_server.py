@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -231,6 +232,17 @@ def test_scancel_in_the_middle(slurm: Cluster, make_profile: MakeProfile, submit
     assert server.info is not None
     with pytest.raises(ServerError, match=r"which was cancelled; the file is stale"):
         SlurmServer.attach(server.info, make_profile(), submit.info, submit.said.append)
+    server.stop()
+
+
+def test_a_file_without_a_key_takes_the_users(slurm: Cluster, make_profile: MakeProfile, submit: Submitted) -> None:
+    server = submit(make_profile())
+    assert server.info is not None
+    without = replace(server.info, api_key=None)
+    mine = SlurmServer.attach(without, make_profile(), submit.info, submit.said.append, api_key=server.info.api_key)
+    assert mine.endpoint.api_key == server.info.api_key
+    with pytest.raises(ServerError, match=r"refuses \$OPENAI_API_KEY"):
+        SlurmServer.attach(without, make_profile(), submit.info, submit.said.append, api_key="another")
     server.stop()
 
 
