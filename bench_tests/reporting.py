@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bench_tests.load.run import Progress
@@ -16,7 +16,7 @@ from bench_tests.table import live_line, markdown, point_line, row
 from bench_tests.verdict.decide import PASSED
 from bench_tests.verdict.regression import SweepComparison
 
-__all__ = ["Terminal"]
+__all__ = ["Terminal", "notes"]
 
 CLEAR = "\r\x1b[K"
 
@@ -107,10 +107,24 @@ class Terminal:
             if measurement.verdict.word != PASSED:
                 for message in measurement.verdict.messages:
                     reporter.write_line(f"{measurement.verdict.word} {measurement.point}: {message}")
+            for note in notes(measurement.result):
+                reporter.write_line(f"note {measurement.point}: {note}")
         if comparison is not None:
             reporter.section("against the baseline", "=")
             for line in comparison_lines(comparison):
                 reporter.write_line(line)
+
+
+def notes(result: Mapping[str, Any]) -> list[str]:
+    """What a reader of a valid run's figures has to know of it: other load on the server, an ITL in doubt."""
+    validity = result.get("validity")
+    checks = validity.get("checks") if isinstance(validity, Mapping) else None  # a kept file may say anything
+    said = [check for check in checks if isinstance(check, Mapping)] if isinstance(checks, list) else []
+    return [
+        str(check["text"])
+        for check in said
+        if check.get("name") in ("other_load", "client_lag") and check.get("ok") and check.get("text")
+    ]
 
 
 def _expected(sweep: Sweep, cases: Sequence[tuple[Point, int]]) -> str:

@@ -382,6 +382,17 @@ def test_the_github_recipe_keeps_a_baseline_and_compares_with_it(place: Place) -
     assert KEY not in out
 
 
+def test_the_github_recipe_warns_where_nothing_was_measured_and_fails_on_the_rest(place: Place) -> None:
+    (step,) = steps_of("github-actions.yml")
+    code, out = place.run(step["run"], BASE_URL="http://127.0.0.1:1")
+    assert code == 0, out
+    assert f"::warning title=llm-serving::not measured (exit code {NO_SERVER})" in out
+    code, out = place.run(step["run"], PYTEST_ADDOPTS=f"{place.env['PYTEST_ADDOPTS']} --slo p99_ttft<=1us")
+    assert code == 1, out
+    code, out = place.run(step["run"], PROFILE="nowhere")
+    assert code == 4, out
+
+
 def test_the_gitlab_recipe_fails_on_a_breach(place: Place) -> None:
     (step,) = steps_of("gitlab-ci.yml")
     assert step["env"] == {"BASE_URL": "$LLM_BASE_URL", "PROFILE": "$LLM_PROFILE"}

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from bench_tests.load.records import Records
+from bench_tests.reporting import notes
 from bench_tests.sweep.point import Point
 from bench_tests.sweep.settings import Validity
 from bench_tests.sweep.slo import Objective
@@ -86,6 +87,20 @@ def test_tokens_must_be_those_that_were_sent() -> None:
     assert "11 instead of 10" in got.text
     assert tripped(run(input_tokens=[-1] * 40), facts()) == []  # a server that does not count them
     assert tripped(run(output_tokens=[3] * 39 + [-1]), facts()) == ["tokens"]
+
+
+def test_what_a_reader_must_know_of_a_valid_run() -> None:
+    def check(name: str, ok: object, text: object) -> dict[str, object]:
+        return {"name": name, "ok": ok, "text": text}
+
+    checks = [
+        check("other_load", True, "others"),
+        check("client_lag", True, ""),
+        check("requests_for_p99", True, "few"),
+    ]
+    assert notes({"validity": {"checks": checks}}) == ["others"]
+    for damaged in (None, {}, {"validity": 3}, {"validity": {"checks": {"a": 1}}}, {"validity": {"checks": [3, {}]}}):
+        assert notes(damaged or {}) == []
 
 
 def test_requests_that_were_sent_twice() -> None:
