@@ -199,9 +199,9 @@ def test_what_a_sequential_judge_is_told() -> None:
     """No TPOT where there is none, or none yet: an answer without usage is counted when the run is over."""
     tally = Tally(True, 0)
     for raw in (
-        raw_of(vllm(2), [400], [100.0, 300.0], osl=2),
-        raw_of(chunked(*stream(["a", "b"]), DONE), osl=2),
-        raw_of(vllm(1), osl=1),
+        raw_of(vllm("usage")),
+        raw_of(vllm("no_usage")),
+        raw_of(chunked(*stream(["a"])), osl=1),
         raw_of(bytearray(), failure=("stalled", "silent")),
     ):
         tally.add(raw)
