@@ -1,1 +1,1 @@
-pytest_plugins = ["bench_tests.plugin"]
+pytest_plugins = ["bench_tests.pytest_plugin.hooks"]

@@ -3,9 +3,9 @@
 A regression is beyond a factor and statistically beyond the noise from run to run, corrected over the whole sweep.
 """
 
-from bench_tests.baseline import change_line
+from bench_tests.compare.baseline import change_line
+from bench_tests.compare.regression import SweepComparison
 from bench_tests.sweep.point import Point
-from bench_tests.verdict.regression import SweepComparison
 
 
 def test_regression(comparison: SweepComparison, compared: Point) -> None:

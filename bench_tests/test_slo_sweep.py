@@ -3,7 +3,7 @@
 PASSED: measured, and within its objectives. FAILED: measured, and beyond them. ERROR: not measured.
 """
 
-from bench_tests.measure import Measurement
+from bench_tests.measure.point import Measurement
 from bench_tests.verdict.decide import FAILED
 
 

@@ -11,10 +11,10 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from bench_tests.compare.regression import compare_sweeps
+from bench_tests.compare.run_noise import RunNoise, assumed_noise, pool_run_noise
+from bench_tests.compare.samples import METRICS, PointRuns, RunSample, log_figure
 from bench_tests.verdict.confidence import judge, quantile_interval
-from bench_tests.verdict.regression import compare_sweeps
-from bench_tests.verdict.run_noise import RunNoise, assumed_noise, pool_run_noise
-from bench_tests.verdict.samples import METRICS, PointRuns, RunSample, log_figure
 from bench_tests.verdict.sequential import SequentialJudge
 from benchmarks._simulated_sweeps import KIMI_K2, Effect, Noise, requests_tpot, requests_ttft, sweep
 

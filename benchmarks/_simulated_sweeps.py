@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bench_tests.verdict.samples import PointRuns, RunSample
+from bench_tests.compare.samples import PointRuns, RunSample
 
 __all__ = ["KIMI_K2", "Effect", "Noise", "Point", "sweep"]
 

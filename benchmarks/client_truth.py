@@ -28,11 +28,11 @@ from pathlib import Path
 from typing import Any
 from urllib.request import ProxyHandler, build_opener
 
-from bench_tests.calibrate import figures, place, share_cores, truth_of
-from bench_tests.calibration_store import host_facts
+from bench_tests.calibration.ladder import figures, place, share_cores, truth_of
+from bench_tests.calibration.store import host_facts
 from bench_tests.errors import NotMeasured
-from bench_tests.server.simulator import SimSpec, Simulator
-from bench_tests.table import markdown
+from bench_tests.pytest_plugin.table import markdown
+from bench_tests.sim.simulator import SimSpec, Simulator
 from benchmarks._clients import CLIENTS, OWN, Client, Load
 
 __all__ = ["main"]

@@ -17,8 +17,8 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from bench_tests.load.plan import LoadPlan
-from bench_tests.load.run import LoadRun, run_load
-from bench_tests.server.simulator import SimSpec, Simulator
+from bench_tests.load.team import LoadRun, run_load
+from bench_tests.sim.simulator import SimSpec, Simulator
 
 __all__ = ["Sample", "draw", "grew", "main", "soak"]
 
@@ -56,7 +56,7 @@ def _child() -> int | None:
     """The load process of this one."""
     for entry in Path("/proc").iterdir():
         try:
-            if not entry.name.isdigit() or b"bench_tests.load.worker" not in (entry / "cmdline").read_bytes():
+            if not entry.name.isdigit() or b"bench_tests.load.worker.main" not in (entry / "cmdline").read_bytes():
                 continue
             if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == os.getpid():
                 return int(entry.name)

@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from bench_tests.verdict.regression import POINTS_PART
+from bench_tests.compare.regression import POINTS_PART
 from benchmarks._error_rate_runs import (
     DISTRIBUTIONS,
     Pairs,

@@ -24,16 +24,16 @@ with atheris.instrument_imports(include=["bench_tests", "plotting", "prometheus_
     import prometheus_client.parser  # noqa: F401  # which the suite imports where it is used
 
     from bench_tests.errors import UsageError
-    from bench_tests.load.framing import BadFraming, Framing
-    from bench_tests.load.stream import Answer, _Reader, parse_answer
-    from bench_tests.results import read_result
+    from bench_tests.load.worker.framing import BadFraming, Framing
+    from bench_tests.load.worker.stream import Answer, _Reader, parse_answer
+    from bench_tests.results.files import read_result
     from bench_tests.server.info import read_server_info
     from bench_tests.server.metrics import parse_metrics
     from bench_tests.sweep.point import Point, keyword_tokens, rewrite_keyword
     from bench_tests.sweep.profile import load_profile
     from plotting.read import read_file
 
-from tests.stream_bytes import FOLDER, HEAD, chunked
+from tests.support.stream_bytes import FOLDER, HEAD, chunked
 
 __all__ = ["TARGETS", "main"]
 
@@ -131,7 +131,8 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {}
 def _seeds() -> None:
     bodies = [path.read_bytes() for path in sorted(FOLDER.glob("*.http"))]
     results = [
-        json.dumps(json.loads(p.read_text())).encode() for p in sorted((ROOT / "tests/data").rglob("*.json"))[:40]
+        json.dumps(json.loads(p.read_text())).encode()
+        for p in sorted((ROOT / "tests/support/data").rglob("*.json"))[:40]
     ]
     info = b"http://node1:8000\nprofile=kimi_k2\nmodel=a\njob_id=7\napi_key=k\nhostname=n\nport=8000\nstarted=2026\n"
     profiles = [path.read_bytes() for path in sorted((ROOT / "bench_tests/sweep/profiles").glob("*.toml"))]

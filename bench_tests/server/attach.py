@@ -12,8 +12,8 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from bench_tests.errors import ServerError, UsageError
-from bench_tests.server.endpoint import Endpoint, Say
-from bench_tests.server.http import get, post_json, why_unreachable
+from bench_tests.server.client import get, post_json, why_unreachable
+from bench_tests.server.served import Endpoint, Say
 
 __all__ = ["AttachedServer", "ServedModel", "clean_url", "find_vocab", "look_at", "mask_url"]
 

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench_tests.errors import ServerError, UsageError
+from bench_tests.paths import ROOT
 from bench_tests.sweep.profile import Profile
 
 __all__ = [
-    "ROOT",
     "Command",
     "PortLease",
     "expand",
@@ -30,7 +30,6 @@ __all__ = [
     "serve_command",
 ]
 
-ROOT = Path(__file__).resolve().parents[2]
 _VARIABLE = re.compile(r"\$(?:(\$)|(\w+)|\{(\w+)\})")
 
 

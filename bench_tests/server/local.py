@@ -12,8 +12,8 @@ from typing import Any
 
 from bench_tests.errors import ServerError
 from bench_tests.server.command import PortLease, lease_port, new_api_key, resolved, serve_command
-from bench_tests.server.endpoint import Endpoint, Say
 from bench_tests.server.process import ServerProcess, wait_until_ready
+from bench_tests.server.served import Endpoint, Say
 from bench_tests.sweep.profile import Profile
 
 __all__ = ["LocalServer", "reachable_host"]

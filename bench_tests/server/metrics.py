@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from bench_tests.server.endpoint import Endpoint
-from bench_tests.server.http import get
+from bench_tests.server.client import get
+from bench_tests.server.served import Endpoint
 
 __all__ = ["Metrics", "read_metrics"]
 

@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 
 from bench_tests.errors import ServerError
 from bench_tests.masking import masked
-from bench_tests.server.endpoint import Endpoint, Say
-from bench_tests.server.http import tls_context
+from bench_tests.server.client import tls_context
+from bench_tests.server.served import Endpoint, Say
 
 __all__ = ["ServerProcess", "answers", "log_tail", "refuses", "wait_until_ready"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from bench_tests.server.endpoint import Endpoint, Say
-from bench_tests.server.simulator import SimSpec, Simulator
+from bench_tests.server.served import Endpoint, Say
+from bench_tests.sim.simulator import SimSpec, Simulator
 from bench_tests.sweep.profile import Profile
 
 __all__ = ["SimulatedServer"]

@@ -16,8 +16,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bench_tests.compare.run_noise import RunNoise
 from bench_tests.errors import NotMeasured
-from bench_tests.verdict.run_noise import RunNoise
 
 __all__ = ["Interval", "Judgement", "Verdict", "clearly_over", "clearly_under", "design_effect", "fewest_requests",
            "judge", "mean_interval", "quantile_interval"]  # fmt: skip

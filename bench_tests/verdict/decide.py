@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
+from bench_tests.compare.run_noise import assumed_noise
 from bench_tests.load.records import Records
 from bench_tests.sweep.slo import Objective
 from bench_tests.sweep.units import format_s
 from bench_tests.verdict.confidence import Judgement, design_effect, judge
-from bench_tests.verdict.run_noise import assumed_noise
 from bench_tests.verdict.summary import figure, latencies_s
 from bench_tests.verdict.validity import Check
 

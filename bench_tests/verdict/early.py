@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from bench_tests.compare.run_noise import assumed_noise
 from bench_tests.load.records import Records
 from bench_tests.sweep.slo import Objective
 from bench_tests.verdict.confidence import Verdict
-from bench_tests.verdict.run_noise import assumed_noise
 from bench_tests.verdict.sequential import SequentialJudge
 
 __all__ = ["EarlyVerdict"]

@@ -14,8 +14,8 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bench_tests.compare.run_noise import RunNoise
 from bench_tests.verdict.confidence import Verdict, clearly_over, clearly_under, design_effect
-from bench_tests.verdict.run_noise import RunNoise
 
 __all__ = ["SequentialJudge", "log_evidence_over", "log_evidence_under"]
 

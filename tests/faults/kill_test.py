@@ -17,8 +17,8 @@ import time
 from pathlib import Path
 
 from bench_tests.load.records import Records
-from bench_tests.results import read_result
-from bench_tests.server.simulator import SimSpec, Simulator
+from bench_tests.results.files import read_result
+from bench_tests.sim.simulator import SimSpec, Simulator
 
 __all__ = ["kill_and_resume", "test_kills"]
 
@@ -107,7 +107,7 @@ def load_processes() -> set[str]:
     found = set()
     for entry in Path("/proc").iterdir():
         try:
-            if entry.name.isdigit() and b"bench_tests.load.worker" in (entry / "cmdline").read_bytes():
+            if entry.name.isdigit() and b"bench_tests.load.worker.main" in (entry / "cmdline").read_bytes():
                 found.add(entry.name)
         except OSError:
             pass

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from bench_tests.server.simulator import Simulator
+from bench_tests.sim.simulator import Simulator
 from tests.faults.case import Case, during_load, provoker, until
-from tests.scripted_server import ScriptedServer, read_request
+from tests.support.scripted_server import ScriptedServer, read_request
 
 
 @provoker

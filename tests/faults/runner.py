@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from bench_tests.server.simulator import SimSpec, Simulator
+from bench_tests.sim.simulator import SimSpec, Simulator
 from tests.faults import provoke_here, provoke_servers  # noqa: F401  # they register what provokes
 from tests.faults.case import PROVOKE, Case
 from tests.faults.row import ERROR, FAILED, NOTHING, PASSED, Row

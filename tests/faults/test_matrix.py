@@ -10,7 +10,7 @@ from typing import cast
 
 import pytest
 
-from bench_tests.server.sim_faults import FAULTS
+from bench_tests.sim.faults import FAULTS
 from tests.faults.matrix import ROWS
 from tests.faults.row import NOTHING, PASSED, Row
 from tests.faults.runner import Outcome, Servers, run_row

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bench_tests.sweep.profile import Profile, load_profile
-from tests.processes import wait_for
+from tests.support.processes import wait_for
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from bench_tests.load.records import Records
-from bench_tests.server.simulator import SimSpec, Simulator
-from tests.processes import alive, wait_for
+from bench_tests.sim.simulator import SimSpec, Simulator
 from tests.slurm.conftest import ROOT, Cluster, run
 from tests.slurm.test_slurm_sweep import lenient
+from tests.support.processes import alive, wait_for
 
 VLLM = os.environ.get("BENCH_VLLM") or shutil.which("vllm")
 

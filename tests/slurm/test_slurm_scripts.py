@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from bench_tests.server.endpoint import Endpoint
 from bench_tests.server.info import read_server_info
 from bench_tests.server.process import answers
-from bench_tests.server.slurm_request import sbatch_options
+from bench_tests.server.served import Endpoint
+from bench_tests.server.slurm.request import sbatch_options
 from bench_tests.sweep.profile import BUILTIN, load_profile
-from tests.processes import alive, wait_for
 from tests.slurm.conftest import ROOT, Cluster, MakeProfile, run
+from tests.support.processes import alive, wait_for
 
 SERVE, BENCH = ROOT / "slurm" / "serve.sh", ROOT / "slurm" / "bench.sh"
 SMALL = ("--gpus-per-node=1", "--mem=1G", "--time=10", "--open-mode=append")
@@ -289,4 +289,4 @@ def test_the_job_of_a_profile_by_the_readmes_command(slurm: Cluster, at_home: Pa
     assert wait_for(lambda: not slurm.jobs())
 
 
-PRINT = "from bench_tests.server.slurm import main\nmain(['options', 'demo'])"
+PRINT = "from bench_tests.server.slurm.job import main\nmain(['options', 'demo'])"

@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 
 from bench_tests.errors import ServerError
-from bench_tests.server.endpoint import Endpoint, Served
 from bench_tests.server.info import ServerInfo, read_server_info, write_server_info
 from bench_tests.server.process import answers
-from bench_tests.server.slurm import SlurmServer
+from bench_tests.server.served import Endpoint, Served
+from bench_tests.server.slurm.job import SlurmServer
 from bench_tests.sweep.profile import Profile, load_profile
-from tests.processes import alive, wait_for
 from tests.slurm.conftest import ROOT, Cluster, MakeProfile, run
+from tests.support.processes import alive, wait_for
 
 
 class Submitted:
@@ -369,7 +369,7 @@ def test_ctrl_c_while_it_waits_leaves_no_job(slurm: Cluster, make_profile: MakeP
 
 SUBMITTING = """
 from pathlib import Path
-from bench_tests.server.slurm import SlurmServer
+from bench_tests.server.slurm.job import SlurmServer
 from bench_tests.sweep.profile import Profile, load_profile
 folder = Path("{folder}")
 SlurmServer.submit(load_profile("{source}"), folder / "info", folder / "logs", lambda text: print(text, flush=True))

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from bench_tests.errors import UsageError
-from bench_tests.server import serve
-from bench_tests.server.slurm import main
-from bench_tests.server.slurm_control import Job, _parse
-from bench_tests.server.slurm_request import gpus_per_node, job_environment, sbatch_options
-from bench_tests.server.slurm_words import cause_in_log, ended_words, pending_words
+from bench_tests.server.slurm import serve
+from bench_tests.server.slurm.control import Job, _parse
+from bench_tests.server.slurm.job import main
+from bench_tests.server.slurm.request import gpus_per_node, job_environment, sbatch_options
+from bench_tests.server.slurm.words import cause_in_log, ended_words, pending_words
 from tests.slurm.conftest import MakeProfile
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from bench_tests.server.endpoint import Endpoint
 from bench_tests.server.metrics import read_metrics
-from tests.suite import Outcome, run_suite
+from bench_tests.server.served import Endpoint
+from tests.support.suite import Outcome, run_suite
 
 VLLM = os.environ.get("BENCH_VLLM") or shutil.which("vllm")
 needs_vllm = pytest.mark.skipif(not VLLM, reason="no vLLM: set $BENCH_VLLM (tests/vllm/install.sh makes one)")

@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 
 from bench_tests.load.records import Records
-from bench_tests.server.endpoint import Endpoint
-from bench_tests.server.http import get
+from bench_tests.server.client import get
 from bench_tests.server.metrics import read_metrics
-from tests.processes import wait_for
+from bench_tests.server.served import Endpoint
+from tests.support.processes import wait_for
 from tests.vllm.conftest import ENGINE, VLLM, busy, needs_vllm, sweep
 
 pytestmark = needs_vllm

@@ -7,12 +7,12 @@ import threading
 import time
 from pathlib import Path
 
-from bench_tests.server.endpoint import Endpoint
-from bench_tests.server.http import post_json
+from bench_tests.server.client import post_json
 from bench_tests.server.local import LocalServer
 from bench_tests.server.metrics import read_metrics
+from bench_tests.server.served import Endpoint
 from bench_tests.sweep.profile import load_profile
-from tests.suite import run_suite
+from tests.support.suite import run_suite
 from tests.vllm.conftest import needs_vllm, sweep
 
 pytestmark = needs_vllm

@@ -1,0 +1,199 @@
+"""`python -m bench_tests.load.worker`: a load process. The plan comes in by standard input, the records go out.
+
+It is a process of its own so that nothing (pytest, capture, plots, garbage collection) can delay the timed loop, and it
+speaks by pipes alone, so that it can as well run on another host.
+
+    in   one line of JSON: the plan          out  {"event": "prepared", ...}
+    in   "go NS" (CLOCK_MONOTONIC) or "go"   out  {"event": "progress", ...} while the warm-up runs
+                                             out  {"event": "warm", ...}
+    in   "go NS" or "go"                     out  {"event": "progress", ...} while the measured part runs
+    in   "stop REASON" at any time           out  {"event": "done", "bytes": N, ...} and N bytes: the records (.npz)
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import os
+import platform
+import resource
+import select
+import statistics
+import sys
+import time
+from typing import Any
+
+from bench_tests.errors import BenchError, NotMeasured, UsageError
+from bench_tests.load.arrivals import schedule_s
+from bench_tests.load.plan import SILENT, LoadPlan
+from bench_tests.load.prompts import RequestFile, count_tokens
+from bench_tests.load.worker.loop import Loop, PhaseStats
+from bench_tests.load.worker.tally import Tally
+
+__all__ = ["main"]
+
+PROGRESS_S = 0.5
+NICE = -10  # asked for, and had where we may: the loop's own waiting is an error of the figures
+
+
+class Control:
+    """The other end of the pipes."""
+
+    def __init__(self) -> None:
+        self.fd = sys.stdin.fileno()
+        self.out = sys.stdout.buffer
+        self._in = b""
+        self.stop = ""
+        self.enough = False  # no further request is needed; those that run are finished
+
+    def say(self, event: str, **facts: Any) -> None:
+        self.out.write(json.dumps({"event": event, **facts}).encode() + b"\n")
+        self.out.flush()
+
+    def line(self) -> str:
+        """The next line, waited for. A closed pipe ends the process: nobody is there to tell."""
+        while b"\n" not in self._in:
+            data = os.read(self.fd, 1 << 20)
+            if not data:
+                raise SystemExit(1)
+            self._in += data
+        line, _, self._in = self._in.partition(b"\n")
+        return line.decode()
+
+    def wait_go(self) -> bool:
+        """Wait for the start; False when a stop came instead."""
+        words = self.line().split(None, 1)
+        if words[0] == "stop":
+            self.stop = words[1] if len(words) > 1 else "stopped"
+            return False
+        if len(words) > 1:
+            time.sleep(max(0, int(words[1]) - time.monotonic_ns()) / 1e9)
+        return True
+
+    def stopped(self) -> str | None:
+        """What a stop that has come says; never waits."""
+        if select.select([self.fd], [], [], 0)[0]:
+            data = os.read(self.fd, 1 << 16)
+            if not data:
+                return "the suite is gone"
+            self._in += data
+        while b"\n" in self._in:  # a stop may have come together with the go before it
+            line, _, self._in = self._in.partition(b"\n")
+            if line.startswith(b"stop"):
+                self.stop = line.decode()[5:] or "stopped"
+            elif line == b"enough":
+                self.enough = True
+        return self.stop or None
+
+
+def main() -> int:
+    """Run one plan. Exit status 0 when the records were sent, 1 when an error was."""
+    control = Control()
+    try:
+        plan = LoadPlan.from_json(control.line())
+        _run(plan, control)
+    except BenchError as why:
+        control.say("error", usage=isinstance(why, UsageError), message=str(why))
+        return 1
+    return 0
+
+
+def _run(plan: LoadPlan, control: Control) -> None:
+    start = time.monotonic()
+    nice = _raise_priority()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a stream is a file; the usual 1,024 are soon used up
+    files = RequestFile(plan)
+    tally = Tally(plan.ignore_eos, plan.worker, plan.api_key)
+    loop = Loop(plan, files, tally)
+    prepared = time.monotonic()
+    loop.open_all()
+    control.say("prepared", prepare_s=prepared - start, connect_s=time.monotonic() - prepared)
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    progress = _Progress(control, tally, loop, plan.report_values)
+    if not control.wait_go():
+        raise NotMeasured(control.stop)
+    warm = PhaseStats()
+    if files.warmups:
+        warm = loop.run(files.warmups, [time.time_ns()] * len(files.warmups), False, progress)
+    if SILENT in warm.stopped:
+        raise NotMeasured(f"warm-up: {warm.stopped}")
+    loop.open_all()
+    control.say("warm", stopped=warm.stopped, rows=tally.rows)
+    if control.stop or not control.wait_go():
+        raise NotMeasured(control.stop)
+    zero = time.time_ns()
+    due_s = schedule_s(plan)[plan.worker :: plan.workers]
+    stats = loop.run(files.requests, [zero + int(s * 1e9) for s in due_s], True, progress)
+    loop.close()
+    files.close()
+    del loop
+    _give_memory_back()
+    if tally.uncounted:
+        _count(plan, tally)
+    records = tally.records(zero).save(compressed=False)  # the suite compresses them once, for the file
+    facts = stats.as_dict() | {
+        "nice": nice,
+        "zero_unix_s": zero / 1e9,
+        "host": os.environ.get("SLURMD_NODENAME") or platform.node(),
+        "pid": os.getpid(),
+        "max_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "process_cpu_s": time.process_time(),  # all of it: imports, prompts, warm-up, parsing, records
+        "uncounted": len(tally.uncounted),
+    }
+    control.say("done", bytes=len(records), stats=facts)
+    control.out.write(records)
+    control.out.flush()
+
+
+def _count(plan: LoadPlan, tally: Tally) -> None:
+    """Tokens of answers that came without usage, by the tokenizer; left unknown (-1) where there is none."""
+    try:
+        counts = count_tokens(plan, [text for _, text in tally.uncounted])
+    except UsageError:
+        return
+    for (row, _), tokens in zip(tally.uncounted, counts, strict=True):
+        tally.recount(row, tokens)
+
+
+def _raise_priority() -> int:
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, NICE)
+    except OSError:
+        pass
+    return os.getpriority(os.PRIO_PROCESS, 0)
+
+
+def _give_memory_back() -> None:
+    """The answers' memory, free by now but in pieces too small for the records, to the system (glibc's malloc_trim)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+class _Progress:
+    """The loop's chore: hears a stop, and says twice a second how far it is."""
+
+    def __init__(self, control: Control, tally: Tally, loop: Loop, report_values: bool) -> None:
+        self.control, self.tally, self.loop, self.report_values = control, tally, loop, report_values
+        self.next_s = 0.0
+
+    def __call__(self) -> str | None:
+        now = time.monotonic()
+        if now >= self.next_s:
+            self.next_s = now + PROGRESS_S
+            recent = self.tally.recent = self.tally.recent[-256:]
+            known = [[value for value in column if value is not None] for column in zip(*recent, strict=True)]
+            medians = [statistics.median(column) if column else None for column in known] or [None, None]
+            self.control.say(
+                "progress", rows=self.tally.rows, done=self.tally.completed, failed=self.tally.failed,
+                ttft_s=medians[0], tpot_s=medians[1], values=self.tally.outcomes if self.report_values else [],
+            )  # fmt: skip
+            self.tally.outcomes = []
+        stop = self.control.stopped()
+        if self.control.enough:
+            self.loop.todo.clear()
+        return stop

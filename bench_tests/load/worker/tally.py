@@ -1,0 +1,234 @@
+"""Turns what the loop kept of each request (bytes, stamps) into rows of records. Works while the loop is idle.
+
+Knows the parser, the records, the prompts' Request and the spool that keeps what is finished.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench_tests.load.prompts import Request
+from bench_tests.load.records import COMPLETED, KINDS, Records
+from bench_tests.load.worker.framing import WHOLE, BadFraming, Framing
+from bench_tests.load.worker.spool import Spool
+from bench_tests.load.worker.stream import Answer, parse_answer
+from bench_tests.masking import masked
+
+__all__ = ["Raw", "Tally"]
+
+NS = 1e9
+MAX_ERROR = 300  # characters of a failure's words that are kept
+
+# One finished request, as the spool keeps it. Moments in ns of CLOCK_REALTIME, 0: there is none.
+ROW = np.dtype([
+    ("kind", "<i8"), ("measured", "<i8"), ("http_status", "<i8"), ("due", "<i8"), ("send", "<i8"), ("first", "<i8"),
+    ("last", "<i8"), ("asked_input", "<i8"), ("asked_output", "<i8"), ("input_tokens", "<i8"), ("output_tokens", "<i8"),
+    ("cached_tokens", "<i8"), ("events", "<i8"), ("error", "<i8"), ("connect_s", "<f8"), ("lag_s", "<f8"),
+    ("first_blur_s", "<f8"), ("last_blur_s", "<f8"),
+])  # fmt: skip
+PACK = struct.Struct("<14q4d").pack
+
+
+@dataclass(slots=True)
+class Raw:
+    """All that is known of one request when it has ended. Times in ns of CLOCK_REALTIME; one entry a read."""
+
+    request: Request
+    measured: bool
+    due_ns: int
+    send_ns: int  # 0: never sent
+    connect_s: float
+    buf: bytearray
+    framing: Framing
+    ends: array[int]  # bytes in buf after each read
+    stamps: array[int]  # the kernel's stamp of each read as seconds, nanoseconds; empty where there are none
+    reads: array[int]  # when the loop read
+    polls: array[int]  # when the loop last knew that there was nothing more to read
+    failure: tuple[str, str] | None  # kind and words, where the loop itself saw the request fail
+
+
+class Tally:
+    """Collects raw outcomes and makes the records of a phase."""
+
+    def __init__(self, ignore_eos: bool, worker: int, secret: str | None = None) -> None:
+        self.ignore_eos = ignore_eos
+        self.worker = worker
+        self.secret = secret
+        self.secret_bytes = secret.encode() if secret else b""
+        self.rows = 0
+        self.kept = Spool()  # ROWs
+        self.events = Spool()  # the moments of all events, ns
+        self.errors = {"": 0}  # words of failures, by number
+        self.counted: dict[int, int] = {}  # tokens by row, counted by the tokenizer
+        self.uncounted: list[tuple[int, str]] = []  # row and text of answers without usage
+        self.completed = 0
+        self.failed = 0
+        self.outcomes: list[tuple[int, float | None, float | None]] = []  # index, TTFT, TPOT; None: it failed
+        self.recent: list[tuple[float, float | None]] = []  # TTFT and TPOT of the latest completed, for the live line
+
+    def add(self, raw: Raw) -> None:
+        """Parse and judge one request; this costs about 1.5 µs an event."""
+        if self.secret and self.secret_bytes in raw.buf:
+            # a server or proxy that repeats the request's headers; of the same length, so that no offset moves
+            raw.buf[:] = raw.buf.replace(self.secret_bytes, b"*" * len(self.secret_bytes))
+        answer = _whole(raw) if raw.failure is None else _partial(raw)
+        stamps = _stamps(raw)
+        first = last = 0
+        first_blur = last_blur = np.nan
+        moments = np.empty(0, np.int64)
+        place = np.empty(0, np.intp)  # the read that holds each event's end
+        if len(answer.ends):
+            ends = np.frombuffer(raw.ends, np.int64)
+            place = np.searchsorted(ends, answer.ends, side="left")
+            moments = stamps[place]
+            first, last = int(moments[0]), int(moments[-1])
+            first_blur = _blur(raw, stamps, ends, int(place[0]), int(answer.ends[0]))
+            last_blur = _blur(raw, stamps, ends, int(place[-1]), int(answer.ends[-1]))
+        self._check_length(raw.request, answer)
+        if answer.error:  # the key may also have come escaped, or in two chunks; only then is it cut
+            answer.error = masked(answer.error, self.secret)[:MAX_ERROR]
+        request = raw.request
+        lag = _lag_s(raw, stamps, place)
+        if answer.text and answer.kind == COMPLETED:
+            self.uncounted.append((self.rows, answer.text))
+        self.kept.append(PACK(
+            answer.kind, raw.measured, answer.http_status, raw.due_ns, raw.send_ns, first, last, request.isl,
+            request.osl, answer.input_tokens, answer.output_tokens, answer.cached_tokens, len(moments),
+            self.errors.setdefault(answer.error, len(self.errors)), raw.connect_s, lag, first_blur, last_blur,
+        ))  # fmt: skip
+        self.events.append(moments.tobytes())
+        self.rows += 1
+        if not raw.measured:
+            return
+        if answer.kind == COMPLETED:
+            self.completed += 1
+            ttft, tokens = (first - raw.send_ns) / NS, answer.output_tokens
+            tpot = (last - first) / NS / (tokens - 1) if tokens > 1 else None  # one token, or not counted yet
+            self.recent.append((ttft, tpot))
+            self.outcomes.append((request.index, ttft, tpot))
+        else:
+            self.failed += 1
+            self.outcomes.append((request.index, None, None))
+
+    def _check_length(self, request: Request, answer: Answer) -> None:
+        got, asked = answer.output_tokens, request.osl
+        if answer.kind != COMPLETED or got < 0 or got == asked:
+            return
+        if got > asked or self.ignore_eos or answer.finish_reason != "stop":
+            answer.fail("short", f"{got} output tokens of {asked} asked (finish_reason {answer.finish_reason})")
+
+    def recount(self, row: int, output_tokens: int) -> None:
+        """Set the tokens of an answer whose server gave no usage, counted by the tokenizer."""
+        self.counted[row] = output_tokens
+
+    def records(self, zero_ns: int) -> Records:
+        """All rows, and the end of adding; times become seconds since `zero_ns`. Raises NotMeasured."""
+        rows = np.frombuffer(self.kept.read(), ROW)
+        moments = np.frombuffer(self.events.read(), np.int64)
+        self.kept.close()
+        self.events.close()
+
+        def seconds(column: NDArray[np.int64]) -> NDArray[np.float64]:
+            # differences before floats: a float holds a date to 200 ns only
+            return np.where(column == 0, np.nan, (column - zero_ns) / NS)
+
+        output_tokens = rows["output_tokens"].copy()
+        output_tokens[list(self.counted)] = list(self.counted.values())
+        return Records(
+            kind=rows["kind"].astype(np.int8),
+            measured=rows["measured"].astype(np.bool_),
+            http_status=rows["http_status"].astype(np.int16),
+            scheduled_s=seconds(rows["due"]),
+            send_s=seconds(rows["send"]),
+            first_s=seconds(rows["first"]),
+            last_s=seconds(rows["last"]),
+            connect_s=rows["connect_s"].copy(),
+            asked_input=rows["asked_input"].copy(),
+            asked_output=rows["asked_output"].copy(),
+            input_tokens=rows["input_tokens"].copy(),
+            output_tokens=output_tokens,
+            cached_tokens=rows["cached_tokens"].copy(),
+            events=rows["events"].copy(),
+            event_s=(moments - zero_ns) / NS,
+            lag_s=rows["lag_s"].copy(),
+            first_blur_s=rows["first_blur_s"].copy(),
+            last_blur_s=rows["last_blur_s"].copy(),
+            worker=np.full(len(rows), self.worker, np.int16),
+            error=np.array(list(self.errors), np.str_)[rows["error"]],
+        )
+
+
+def _stamps(raw: Raw) -> NDArray[np.int64]:
+    """When the kernel received the last byte of each read, ns, shape (reads,)."""
+    if not len(raw.stamps):
+        return np.frombuffer(raw.reads, np.int64)
+    pairs = np.frombuffer(raw.stamps, np.int64)
+    return np.asarray(pairs[0::2] * 1_000_000_000 + pairs[1::2])
+
+
+def _blur(raw: Raw, stamps: NDArray[np.int64], ends: NDArray[np.int64], place: int, end: int) -> float:
+    """How long before its stamp an event may have arrived, at most, seconds.
+
+    A read that holds more behind the event than its chunk's line end may be two segments that TCP has merged, of which
+    the kernel keeps the later stamp. The event cannot be older than the moment when the loop last found nothing.
+    """
+    if len(raw.stamps) and ends[place] <= end + 2:
+        return 0.0
+    since = max(raw.polls[place], int(stamps[place - 1]) if place else raw.send_ns)
+    return float(max(0, int(stamps[place]) - since)) / NS
+
+
+def _lag_s(raw: Raw, stamps: NDArray[np.int64], place: NDArray[np.intp]) -> float:
+    """How long a byte may have waited for the loop, at most, seconds; `place`: the read of each event.
+
+    Since its stamp, or, in a read of several events, which may be as many segments with the last one's stamp, since the
+    moment when the loop last found nothing.
+    """
+    if not len(stamps):
+        return 0.0
+    reads = np.frombuffer(raw.reads, np.int64)
+    lag = int((reads - stamps).max())
+    several = place[1:][place[1:] == place[:-1]]
+    if len(several):
+        before = np.where(several > 0, stamps[several - 1], raw.send_ns)
+        since = np.maximum(np.frombuffer(raw.polls, np.int64)[several], before)
+        lag = max(lag, int((reads[several] - since).max()))
+    return lag / NS
+
+
+def _whole(raw: Raw) -> Answer:
+    """The answer of a request whose end the loop saw; the chunks in front of that end are walked only now."""
+    try:
+        if raw.framing.mode == WHOLE or (raw.framing.feed(raw.buf) and raw.framing.pos == len(raw.buf)):
+            return parse_answer(raw.buf, raw.framing)
+        words = "bytes behind the last chunk"
+    except BadFraming as why:
+        words = str(why)
+    failed = Answer(http_status=raw.framing.status)
+    failed.fail("malformed", words)
+    return failed
+
+
+def _partial(raw: Raw) -> Answer:
+    """What an answer that did not end has said, marked with the failure that the loop saw."""
+    kind, words = raw.failure or ("cut_off", "")
+    failed = Answer(http_status=raw.framing.status)
+    try:
+        # the loop looks at an end only: what came before it is walked here
+        if not raw.framing.closed(raw.buf):
+            raw.framing.feed(raw.buf)
+    except BadFraming as why:
+        if kind == "cut_off":  # up to there it was well
+            kind, words = "malformed", f"{why}; {words}"
+    if raw.framing.status == 200 and raw.framing.has_body:
+        said = parse_answer(raw.buf, raw.framing)
+        failed.ends, failed.output_tokens, failed.input_tokens = said.ends, said.output_tokens, said.input_tokens
+        if said.kind == KINDS.index("error_event"):
+            kind, words = "error_event", said.error
+    failed.fail(kind, words)
+    return failed

@@ -1,0 +1,78 @@
+"""A sweep's outcome as Markdown for a CI job's page, and as annotations. Knows measurements and the comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench_tests.compare.baseline import change_line
+from bench_tests.compare.regression import SweepComparison
+from bench_tests.measure.point import Measurement
+from bench_tests.pytest_plugin.table import markdown, row
+from bench_tests.verdict.decide import ERROR, FAILED, PASSED
+
+__all__ = ["comparison_lines", "github_annotations", "summary_markdown"]
+
+
+def summary_markdown(
+    measurements: Sequence[Measurement],
+    comparison: SweepComparison | None,
+    baseline: Path | None,
+    pictures: Sequence[Path],
+) -> str:
+    """The verdicts, what changed against the baseline, and where the pictures are."""
+    counts = {word: sum(m.verdict.word == word for m in measurements) for word in (PASSED, FAILED, ERROR)}
+    lines = ["## LLM serving benchmark", "", ", ".join(f"{n} {word}" for word, n in counts.items() if n), ""]
+    if measurements:
+        server = measurements[0].result.get("server") or {}
+        simulated = " **SIMULATED**" if server.get("simulated") else ""
+        lines += [
+            f"{server.get('model')} on {server.get('engine')} {server.get('version')}, {server.get('gpus')} GPU(s){simulated}",
+            "",
+        ]
+        lines += [markdown([row(m) for m in measurements]), ""]
+    for m in measurements:
+        if m.verdict.word != PASSED:
+            lines += [f"- **{m.verdict.word}** {m.point}: {message}" for message in m.verdict.messages]
+    if comparison is not None:
+        lines += ["", f"### Against {baseline}", "", *comparison_lines(comparison)]
+    if pictures:
+        lines += ["", "### Pictures", "", *(f"- [{p.name}]({p})" for p in pictures)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def comparison_lines(comparison: SweepComparison) -> list[str]:
+    """What a comparison found, as a list: regressions and improvements first, then what was not compared, then how."""
+    lines = []
+    for word, changes in (("regression", comparison.regressions), ("improvement", comparison.improvements)):
+        lines += [f"- {word}: {change.point or 'sweep'}: {change_line(change)}" for change in changes]
+    if not lines:
+        lines.append(
+            f"- no change in {len(comparison.changes)} figures of {len({c.point for c in comparison.changes})} points"
+        )
+    if comparison.missing:
+        lines.append(f"- in the baseline but not measured now: {', '.join(map(str, comparison.missing))}")
+    if comparison.new:
+        lines.append(f"- measured but not in the baseline: {', '.join(map(str, comparison.new))}")
+    return lines + [f"- {note}" for note in comparison.notes]
+
+
+def github_annotations(measurements: Sequence[Measurement], comparison: SweepComparison | None) -> list[str]:
+    """GitHub workflow commands: an error for each breach and regression, a warning for each point not measured."""
+    lines = []
+    for m in measurements:
+        if m.verdict.word != PASSED:
+            level = "error" if m.verdict.word == FAILED else "warning"
+            lines.append(
+                f"::{level} title={_escape(f'{m.verdict.word} {m.point}', True)}::{_escape('; '.join(m.verdict.messages))}"
+            )
+    for change in comparison.regressions if comparison else ():
+        title = _escape(f"regression {change.point or 'sweep'}", True)
+        lines.append(f"::error title={title}::{_escape(change_line(change))}")
+    return lines
+
+
+def _escape(text: str, in_property: bool = False) -> str:
+    """A server's words must not become workflow commands."""
+    text = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return text.replace(":", "%3A").replace(",", "%2C") if in_property else text

@@ -1,0 +1,64 @@
+"""What an earlier session has left: which of its results still answer the question, and which prompts were drawn.
+
+Knows results and the errors.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bench_tests.errors import UsageError
+from bench_tests.results.files import read_result, read_results, same_measurement
+
+__all__ = ["answer_of", "earlier_result", "prompts_drawn"]
+
+
+def earlier_result(path: Path) -> dict[str, Any] | None:
+    """Whatever is there; None for no file, half a file, or another's."""
+    try:
+        return read_result(path)
+    except UsageError:
+        return None
+
+
+def answer_of(path: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The result at `path` if it was measured and answers what is `asked` (its `server`, `settings` and `slo`).
+
+    A server that was there before us is the same at the same URL; one that is started for a sweep has another each
+    time. In a requeued job ($BENCH_RESUME_JOB) only what this very job has measured counts: the rest is of another day.
+    """
+    result = earlier_result(path)
+    if result is None or result.get("verdict") in (None, "ERROR"):
+        return None
+    if same_measurement(result, asked) or result.get("slo") != asked["slo"]:
+        return None
+    if _lasting_url(result.get("server")) != _lasting_url(asked["server"]):
+        return None
+    job, client = os.environ.get("BENCH_RESUME_JOB"), result.get("client")
+    if job and not (isinstance(client, Mapping) and client.get("job_id") == job):
+        return None
+    return result
+
+
+def prompts_drawn(folder: Path, seed: int) -> int:
+    """How many prompts of this seed the results of a folder have had: the first serial number that is new."""
+    serial = 0
+    for _, result in read_results(folder) if folder.is_dir() else ():
+        if isinstance(result, UsageError) or result.get("seed") != seed:
+            continue
+        settings = result.get("settings")
+        said = settings if isinstance(settings, Mapping) else {}
+        numbers = [result.get("first_serial"), said.get("num_prompts"), said.get("num_warmups")]
+        known = [n for n in numbers if isinstance(n, int) and 0 <= n < 2**53]
+        if len(known) == len(numbers):
+            serial = max(serial, sum(known))
+    return serial
+
+
+def _lasting_url(server: Any) -> str | None:
+    if not isinstance(server, Mapping) or server.get("kind") != "attach" or server.get("job_id"):
+        return None
+    return str(server.get("base_url"))

@@ -1,0 +1,170 @@
+"""Which profile and which server a session uses, by its options and by what is there. Knows the sweep and the servers.
+
+Nothing falls back silently: a server that was named and does not answer is an error.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bench_tests.errors import ServerError, UsageError
+from bench_tests.server.attach import AttachedServer, clean_url, look_at, mask_url
+from bench_tests.server.info import ServerInfo, default_server_info, read_server_info
+from bench_tests.server.served import Endpoint, Say, Served
+from bench_tests.sweep.options import apply_options
+from bench_tests.sweep.profile import BUILTIN, Profile, load_profile, profile_for_model
+from bench_tests.sweep.settings import Validity
+
+__all__ = ["Choice", "choose", "obtain"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a session has settled on before anything is collected. `kind`: attach, slurm, local or sim."""
+
+    profile: Profile
+    kind: str
+    source: str  # why, in words
+    endpoint: Endpoint | None = None
+    info: ServerInfo | None = None
+    info_path: Path | None = None
+
+
+def choose(option: Callable[[str], Any]) -> Choice:
+    """Settle the profile and the kind of server. Asks a server only where its model has to name the profile."""
+    named = load_profile(option("--profile")) if option("--profile") else None
+    if named is not None:
+        named = apply_options(named, option)
+    kind = option("--server")
+    info_path = Path(option("--server-info")).absolute() if option("--server-info") else default_server_info()
+    base_url = option("--base-url")
+    if base_url:
+        if kind not in ("auto", "attach"):
+            shown = mask_url(base_url)
+            raise UsageError(f"--base-url {shown} and --server {kind}: one of them names the server; drop the other")
+        endpoint = Endpoint(clean_url(base_url, "--base-url"), _key(), bool(option("--insecure")))
+        return Choice(named or _profile_of(endpoint, None, None, option), "attach", "--base-url", endpoint)
+    if kind == "auto" and named is None and not info_path.exists():
+        _must_not_be_starting(info_path)
+    if kind == "attach" or (kind == "auto" and info_path.exists()):
+        if not info_path.exists():
+            raise ServerError(f"{info_path}: no such file; start a server (sbatch slurm/serve.sh) or give --base-url")
+        info = read_server_info(info_path)
+        key = info.api_key or _key()
+        endpoint = Endpoint(info.url, key, bool(option("--insecure")))
+        profile = named or _profile_of(endpoint, info, info_path, option)
+        return Choice(profile, "attach", str(info_path), endpoint, info, info_path)
+    if option("--server-info") and kind == "auto":
+        raise ServerError(f"--server-info {info_path}: no such file; start a server (sbatch slurm/serve.sh) first")
+    profile = named or apply_options(load_profile("demo"), option)
+    if kind == "auto":
+        kind = _automatic(profile)
+    return Choice(profile, kind, f"--server {option('--server')}", info_path=info_path)
+
+
+def _key() -> str | None:
+    """$OPENAI_API_KEY, when it is set. Raises UsageError, without the key, for one that no header can carry."""
+    key = os.environ.get("OPENAI_API_KEY", "")
+    if any(not 33 <= ord(c) <= 126 for c in key):
+        raise UsageError(
+            "$OPENAI_API_KEY: it has characters that a key cannot have (a line end? a space?); set it again"
+        )
+    return key or None
+
+
+def _automatic(profile: Profile) -> str:
+    if profile.name == "demo":
+        return "sim"
+    if shutil.which("sbatch"):
+        return "slurm"
+    raise ServerError(
+        f"profile {profile.name} has no server: no --base-url, no server_info.txt, and no Slurm here; start one and give "
+        "--base-url URL, or use --server local, or --server sim to rehearse on the simulated server"
+    )
+
+
+def _must_not_be_starting(path: Path) -> None:
+    """Raises ServerError while a server that the user has submitted is still to come: the simulated one is not meant."""
+    if not shutil.which("squeue"):
+        return
+    from bench_tests.server.slurm.start import submitted_for
+
+    job = submitted_for(path)
+    if job is None or path.exists():  # it may have come up meanwhile
+        return
+    which = "" if path == default_server_info() else f" --server-info={shlex.quote(str(path))}"
+    raise ServerError(
+        f"job {job.job_id} of slurm/serve.sh is {job.state} and has not published {path} yet; wait for it: "
+        f"python3 -m bench_tests.server.wait{which}, or name another server: --base-url URL, "
+        "--server-info=PATH or --server sim"
+    )
+
+
+def _profile_of(
+    endpoint: Endpoint, info: ServerInfo | None, path: Path | None, option: Callable[[str], Any]
+) -> Profile:
+    """The profile that server_info.txt names or whose model is served; else the demo's points for whatever is served."""
+    if info is not None and info.profile:
+        return apply_options(_profile_in(info.profile, path), option)
+    served = look_at(endpoint, option("--model") or "")
+    name = profile_for_model(served.model)
+    if name:
+        return apply_options(load_profile(name), option)
+    demo = load_profile("demo")
+    # the demo's leniency is for a rehearsal; what is said of a real server holds as strictly as by any profile
+    validity = demo.validity if served.simulated else Validity()
+    return apply_options(replace(demo, model=replace(demo.model, id=""), validity=validity), option)
+
+
+def _profile_in(value: str, path: Path | None) -> Profile:
+    """What `profile=` of server_info.txt names. Raises UsageError.
+
+    That file may be another's work: what it names is read as a profile or not at all, and no word of it is told.
+    """
+    if value not in BUILTIN and not value.endswith(".toml"):
+        why = f"expected one of {', '.join(BUILTIN)}, or a .toml file"
+    elif value not in BUILTIN and not os.path.isfile(value):
+        why = "no such file on this host"
+    else:
+        try:
+            return load_profile(value)
+        except (UsageError, ValueError, RecursionError):
+            why = "expected a profile, and it cannot be loaded as one (given as --profile it says why)"
+    raise UsageError(f"{path}: profile={value!r}: {why}; name the profile yourself: --profile=FILE.toml")
+
+
+def obtain(choice: Choice, log_dir: Path, keep: bool, say: Say) -> Served:
+    """The server itself: attached to, or started. Raises ServerError and UsageError."""
+    if choice.kind == "attach" and choice.endpoint is not None:
+        return _attached(choice, choice.endpoint, say)
+    if choice.kind == "local":
+        from bench_tests.server.local import LocalServer
+
+        return LocalServer.start(choice.profile, log_dir, say)
+    if choice.kind == "slurm":
+        from bench_tests.server.slurm.job import SlurmServer
+
+        if not shutil.which("sbatch"):
+            raise ServerError("--server slurm: no sbatch on PATH; run this on the cluster's login node")
+        return SlurmServer.obtain(choice.profile, choice.info_path or default_server_info(), log_dir, say, keep)
+    from bench_tests.server.simulated import SimulatedServer
+
+    return SimulatedServer.start(choice.profile)
+
+
+def _attached(choice: Choice, endpoint: Endpoint, say: Say) -> Served:
+    info = choice.info
+    if info is not None and info.job_id and choice.info_path is not None and shutil.which("squeue"):
+        from bench_tests.server.slurm.job import SlurmServer
+
+        return SlurmServer.attach(
+            info, choice.profile, choice.info_path, say, api_key=endpoint.api_key, insecure=endpoint.insecure
+        )
+    extra = {"job_id": info.job_id, "hostname": info.hostname} if info is not None and info.job_id else {}
+    return AttachedServer(endpoint, choice.source, extra=extra)

@@ -1,0 +1,323 @@
+"""A server in a Slurm job: submitted, waited for in words, attached to, watched while it is measured, and cancelled.
+
+Knows profiles, server_info.txt, Slurm's commands and the errors.
+`python -m bench_tests.server.slurm options PROFILE` prints what sbatch is to be asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench_tests.errors import BenchError, ServerError, UsageError
+from bench_tests.paths import ROOT
+from bench_tests.server.info import ServerInfo, read_server_info, remove_if_ours
+from bench_tests.server.process import answers, log_tail, refuses
+from bench_tests.server.served import Endpoint, Say
+from bench_tests.server.slurm import control as slurm_control
+from bench_tests.server.slurm.control import Job, SlurmAway
+from bench_tests.server.slurm.request import (
+    SERVE_SCRIPT,
+    gpus_per_node,
+    job_environment,
+    profile_argument,
+    sbatch_options,
+)
+from bench_tests.server.slurm.start import wait_until_serving
+from bench_tests.server.slurm.words import cause_in_log, pending_words
+from bench_tests.sweep.profile import Profile, load_profile
+
+__all__ = ["SlurmServer", "main"]
+
+_POLL_S = 1.0
+_AWAY_FACTOR = 5  # a slurmctld that does not answer is asked less often: each question costs seconds
+_SETTLE_S = 5.0  # from a server's end to Slurm's word on its job
+_CANCEL_TIMEOUT_S = 90.0  # Slurm's KillWait is 30 s by default
+
+
+class SlurmServer:
+    """A `Served` in a Slurm job. `stop` cancels the job only if `submit` started it and it is not to be kept."""
+
+    kind = "slurm"
+
+    def __init__(self, profile: Profile, job_id: str, info_path: Path, *, ours: bool) -> None:
+        """Use `submit`, `attach` or `obtain`."""
+        self.endpoint = Endpoint("")
+        self.job_id = job_id
+        self.info: ServerInfo | None = None
+        self._profile, self._info_path, self._ours = profile, info_path, ours
+        self._api_key: str | None = None  # where server_info.txt has none
+        self._insecure = False
+        self._log: Path | None = None
+        self._job: Job | None = None
+        self._asked_at = -1e9  # time.monotonic() of the last look, successful or not
+        self._away = False  # the last look got no answer
+        self._incarnation = (0, "")  # restarts and start time when we attached
+        self._log_from = 0  # what the log had when we attached, bytes
+        self._stopped = False
+        self._watched = True
+
+    @classmethod
+    def submit(cls, profile: Profile, info_path: Path, log_dir: Path, say: Say, keep: bool = False) -> SlurmServer:
+        """Submit the profile's server and wait until it serves; what Slurm says meanwhile is told in words.
+
+        Raises ServerError when Slurm refuses it, when waiting cannot help, when it ends (with its log's last lines),
+        or when a timeout of the profile is over. The job is cancelled then, and after Ctrl-C too.
+        """
+        info_path, log_dir = info_path.absolute(), log_dir.absolute()
+        options = sbatch_options(profile)
+        log_dir.mkdir(parents=True, exist_ok=True)
+        place = ["--export=ALL", f"--chdir={ROOT}", f"--output={log_dir}/serve-{profile.name}-%j.log"]
+        arguments = [profile_argument(profile), "--server-info", str(info_path)]
+        job_id = slurm_control.submit([*options, *place], str(SERVE_SCRIPT), arguments, job_environment(os.environ))
+        server = cls(profile, job_id, info_path, ours=not keep)
+        try:
+            server._log = log_dir / f"serve-{profile.name}-{job_id}.log"
+            say(f"submitted job {job_id} ({' '.join(options)}), log {server._log}")
+            atexit.register(server.stop)
+            wait_until_serving(server, profile, say)
+        except BaseException:
+            server._ours = True  # `keep` keeps a server, not a failed start
+            server.stop()
+            raise
+        return server
+
+    @classmethod
+    def attach(
+        cls, info: ServerInfo, profile: Profile, info_path: Path, say: Say, *, api_key: str | None = None,
+        insecure: bool = False,
+    ) -> SlurmServer:  # fmt: skip
+        """Use the job that server_info.txt names; `stop` leaves it. Raises ServerError when it does not run.
+
+        `api_key`: where the file has none.
+        """
+        server = cls(profile, info.job_id or "", info_path.absolute(), ours=False)
+        server._api_key, server._insecure = api_key, insecure
+        try:
+            job = server.look(10.0) if server.job_id.isdigit() else Job(server.job_id, "UNKNOWN")
+        except SlurmAway:
+            job = Job(server.job_id, "UNKNOWN")
+        if job.state not in ("RUNNING", "UNKNOWN"):
+            mend = (
+                "wait for it" if job.waiting else f"the file is stale: remove it, or submit {SERVE_SCRIPT.name} again"
+            )
+            raise ServerError(f"{info_path} names job {info.job_id}, which {job.words()}; {mend}")
+        if not server.take(info, job):
+            mend = "the file is stale: remove it" if job.state == "UNKNOWN" else "is it reachable from this host?"
+            raise ServerError(
+                f"{info_path}: {info.url} does not answer, and its job {info.job_id} {job.words()}; {mend}"
+            )
+        # a job of another cluster, or of none, serves as well; its end is then seen by its silence alone
+        server._watched = job.state == "RUNNING"
+        say(f"attached to job {info.job_id} on {job.nodes or info.hostname} at {info.url}")
+        return server
+
+    @classmethod
+    def obtain(cls, profile: Profile, info_path: Path, log_dir: Path, say: Say, keep: bool = False) -> SlurmServer:
+        """Attach to the live job that server_info.txt names if it serves this profile's model; else submit one.
+
+        Raises ServerError when another live server is named there: its file must not be written over.
+        """
+        if info_path.exists():
+            info = read_server_info(info_path)
+            if info.job_id and info.job_id.isdigit():
+                job = _looked(info.job_id)
+                if job.ended:
+                    say(f"{info_path} is stale: it names job {info.job_id}, which {job.words()}")
+                elif info.model != profile.model.id:
+                    raise ServerError(
+                        f"{info_path} names job {info.job_id}, which {job.words()} and serves {info.model}, not "
+                        f"{profile.model.id}; use another --server-info PATH, or `scancel {info.job_id}`"
+                    )
+                elif job.state == "RUNNING":
+                    return cls.attach(info, profile, info_path, say)
+            elif answers(Endpoint(info.url, info.api_key), "/health") is not None:
+                raise ServerError(
+                    f"{info_path} names {info.url}, which answers and is no job of Slurm; its file would be "
+                    f"written over: use --server attach for it, or another --server-info PATH"
+                )
+        return cls.submit(profile, info_path, log_dir, say, keep)
+
+    def gone(self) -> str | None:
+        """Why the job no longer serves, in words; None while nothing speaks against it.
+
+        Slurm is asked at most once a second, for at most 3 s; an unreachable slurmctld is no reason. A server whose port
+        refuses connections is waited for up to 5 s, until Slurm says what became of its job.
+        """
+        if self._stopped:
+            return f"job {self.job_id} was stopped by this session"
+        if not self._watched:
+            return None
+        try:
+            job = self.look(3.0, max_age_s=_POLL_S)
+        except SlurmAway:
+            return None
+        same = (job.restarts, job.start) == self._incarnation
+        if job.state == "RUNNING" and same:
+            if not refuses(self.endpoint):
+                return None
+            job = self._settled(job)  # Slurm is seconds late: the server goes first, then its job
+            if job.state == "RUNNING":
+                return None  # whether a server that refuses connections comes back is its asker's to judge
+        cause = self._cause(job)
+        if not same and not job.ended:  # a job that has begun again, or is to
+            return f"job {self.job_id} {cause or 'was taken off its node'} and requeued: it now {job.words()}"
+        return f"job {self.job_id} {cause if cause and job.state == 'COMPLETING' else job.words()}"
+
+    def wait_for_return(self, say: Say) -> bool:
+        """Wait until a requeued or suspended job serves again (slurm.return_timeout at most); `endpoint` may change."""
+        if not self._watched:
+            return False
+        end = time.monotonic() + self._profile.slurm.return_timeout
+        told = ""
+        while time.monotonic() < end and not self._stopped:
+            try:
+                job = self.look(10.0)
+            except SlurmAway:
+                time.sleep(_POLL_S)
+                continue
+            if job.ended:
+                return False
+            if job.waiting and pending_words(job.reason)[1]:
+                return False
+            if job.words() != told:
+                told = job.words()
+                say(f"waiting for job {self.job_id} to serve again: it {told}")
+            info = self.published() if job.state == "RUNNING" else None
+            same = (job.restarts, job.start) == self._incarnation  # it was suspended, not requeued
+            if info and (same or info.started != (self.info and self.info.started)) and self.take(info, job):
+                say(f"job {self.job_id} serves again at {info.url}")
+                return True
+            time.sleep(_POLL_S)
+        return False
+
+    def facts(self) -> dict[str, Any]:
+        """Job id, node list, GPUs of the job (over all nodes), partition, restarts, Slurm's version."""
+        job = self._job or Job(self.job_id, "UNKNOWN")
+        expected = gpus_per_node(self._profile) * self._profile.server.nodes
+        return {
+            "kind": self.kind,
+            "job_id": self.job_id,
+            "nodes": job.nodes,
+            "num_nodes": job.num_nodes,
+            "job_gpus": expected if job.gpus is None else job.gpus,
+            "partition": job.partition,
+            "restarts": job.restarts,
+            "slurm_version": slurm_control.version(),
+        }
+
+    def stop(self) -> None:
+        """Cancel the job if it is ours, and wait until nothing of it runs. May be called twice."""
+        if self._stopped or not self._ours:
+            self._stopped = True
+            return
+        self._stopped = True
+        atexit.unregister(self.stop)
+        end = time.monotonic() + _CANCEL_TIMEOUT_S
+        while not slurm_control.cancel(self.job_id) and time.monotonic() < end:
+            time.sleep(_POLL_S)  # slurmctld is away: the job must not stay for that
+        while time.monotonic() < end:
+            try:
+                if slurm_control.look(self.job_id).ended:
+                    break
+            except SlurmAway:
+                pass
+            time.sleep(0.25)
+        else:
+            print(f"job {self.job_id} could not be seen to end; see `squeue -j {self.job_id}`", file=sys.stderr)
+        remove_if_ours(self._info_path, self.job_id)  # its own script has done so, unless its node went down
+
+    def look(self, timeout_s: float, max_age_s: float = 0.0) -> Job:
+        """The job as Slurm sees it, at most so old. Raises SlurmAway."""
+        age_s = time.monotonic() - self._asked_at
+        if self._away and age_s < max_age_s * _AWAY_FACTOR:
+            raise SlurmAway("asked a moment ago")
+        if self._job is not None and age_s < max_age_s:
+            return self._job
+        self._away = True
+        try:
+            self._job = slurm_control.look(self.job_id, timeout_s)
+            self._away = False
+        finally:
+            self._asked_at = time.monotonic()
+        return self._job
+
+    def published(self) -> ServerInfo | None:
+        """server_info.txt, if it is there and names this job."""
+        if not self._info_path.exists():
+            return None
+        try:
+            info = read_server_info(self._info_path)
+        except UsageError:
+            if self._info_path.exists():
+                raise
+            return None  # removed between the two looks
+        return info if info.job_id == self.job_id else None
+
+    def take(self, info: ServerInfo, job: Job) -> bool:
+        """Use this server from now on, if it answers and opens to its key. Raises ServerError if it refuses the key."""
+        endpoint = Endpoint(info.url, info.api_key or self._api_key, self._insecure)
+        health = answers(endpoint, "/health")
+        models = answers(endpoint, "/v1/models") if health and health[0] == 200 else None
+        if models is None:
+            return False
+        if models[0] == 401:
+            whose = f"the key of {self._info_path}" if info.api_key or not self._api_key else "$OPENAI_API_KEY"
+            raise ServerError(f"{info.url} refuses {whose}; another server has its port")
+        if models[0] != 200:
+            return False
+        self.info, self.endpoint, self._incarnation = info, endpoint, (job.restarts, job.start)
+        log = self._log or Path(job.log or os.devnull)
+        self._log_from = log.stat().st_size if log.exists() else 0
+        return True
+
+    def _settled(self, job: Job) -> Job:
+        """The job as soon as Slurm says more than RUNNING of one that is about to end."""
+        end = time.monotonic() + _SETTLE_S
+        while job.state == "RUNNING" and time.monotonic() < end:
+            time.sleep(0.25)
+            try:
+                job = self.look(3.0)
+            except SlurmAway:
+                break
+        return job
+
+    def _cause(self, job: Job) -> str | None:
+        log = self._log or (Path(job.log) if job.log else None)
+        return cause_in_log(log_tail(log, 1000, since=self._log_from)) if log else None
+
+    def last_lines(self, job: Job) -> str:
+        """The log's end, as the rest of an error's message."""
+        log = self._log or (Path(job.log) if job.log else None)
+        return f"; last lines of {log}:\n{log_tail(log)}" if log else ""
+
+    def last_line(self) -> str:
+        """The log's last line, as the rest of a line of news."""
+        return f"; its log says: {log_tail(self._log, 1)}" if self._log else ""
+
+
+def _looked(job_id: str) -> Job:
+    try:
+        return slurm_control.look(job_id)
+    except SlurmAway as why:
+        raise ServerError(f"Slurm does not answer ({why}); see `scontrol ping`") from why
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print what sbatch is to be asked for a profile's server. Exit status 4 for wrong usage."""
+    parser = argparse.ArgumentParser(prog="python -m bench_tests.server.slurm", description=main.__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    options = commands.add_parser("options", help="sbatch's options of a profile's server job")
+    options.add_argument("profile", help="a profile's name or TOML file")
+    try:
+        print(" ".join(sbatch_options(load_profile(parser.parse_args(argv).profile))))
+    except BenchError as why:
+        print(f"slurm: {why}", file=sys.stderr)
+        return 4
+    return 0

@@ -1,0 +1,288 @@
+"""Looking at a server before it is loaded: each way in which it is not the right one, and what it may not make us do."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bench_tests.errors import BenchError, ServerError, UsageError
+from bench_tests.results.files import read_result, read_results, write_result
+from bench_tests.server.attach import clean_url, context_needed, find_vocab, look_at
+from bench_tests.server.client import get, why_unhealthy, why_unreachable
+from bench_tests.server.info import read_server_info
+from bench_tests.server.metrics import Metrics, read_metrics
+from bench_tests.server.served import Endpoint
+from tests.support.scripted_server import ScriptedServer, read_request
+
+Pages = dict[str, tuple[int, bytes]]
+MODELS = json.dumps({"data": [{"id": "a", "max_model_len": 4096}, {"id": "b"}]}).encode()
+GOOD: Pages = {"/health": (200, b""), "/v1/models": (200, MODELS), "/version": (200, b'{"version":"0.32.0"}')}
+
+
+class Site:
+    """A server of a few pages."""
+
+    def __init__(self) -> None:
+        self.pages: Pages = {}
+        self.heads: list[bytes] = []
+        self.bodies: list[bytes] = []
+        self.post: Callable[[dict[str, Any]], tuple[int, bytes]] | None = None
+
+    def __call__(self, conn: socket.socket) -> None:
+        while (request := read_request(conn)) is not None:
+            head, body = request
+            self.heads.append(head)
+            path = head.split()[1].decode()
+            if head.startswith(b"POST") and self.post is not None:
+                status, said = self.post(json.loads(body))
+            else:
+                status, said = self.pages.get(path, (404, b'{"detail":"Not Found"}'))
+            extra = b"location: /elsewhere\r\n" if status == 307 else b""
+            conn.sendall(b"HTTP/1.1 %d X\r\n%bcontent-length: %d\r\n\r\n%b" % (status, extra, len(said), said))
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[tuple[Site, Endpoint]]:
+    site = Site()
+    with ScriptedServer(site) as server:
+        yield site, Endpoint(server.url, "sk-secret-1")
+
+
+@pytest.fixture
+def site(served: tuple[Site, Endpoint]) -> Site:
+    served[0].pages, served[0].post = dict(GOOD), None
+    served[0].heads.clear()
+    return served[0]
+
+
+@pytest.fixture
+def endpoint(served: tuple[Site, Endpoint]) -> Endpoint:
+    return served[1]
+
+
+def test_what_a_server_says_of_itself(site: Site, endpoint: Endpoint) -> None:
+    got = look_at(endpoint, "a")
+    assert (got.model, got.all_models, got.max_model_len, got.version, got.simulated) == (
+        "a",
+        ("a", "b"),
+        4096,
+        "0.32.0",
+        False,
+    )
+    assert look_at(endpoint, "").model == "a"
+    assert look_at(endpoint, "b").max_model_len is None
+    assert all(b"Authorization: Bearer sk-secret-1" in head for head in site.heads)
+
+
+@pytest.mark.parametrize(
+    "change, wanted, words",
+    [
+        ({}, "c", "serves a, b, not c"),
+        ({"/health": (503, b"")}, "a", "not healthy: /health says HTTP 503"),
+        ({"/v1/models": (401, b'{"error":"Unauthorized"}')}, "a", "refuses the key (HTTP 401)"),
+        ({"/v1/models": (500, b"")}, "a", "HTTP 500"),
+        ({"/v1/models": (307, b"")}, "a", "HTTP 307"),
+        ({"/v1/models": (200, b"<html>")}, "a", "not with a list of models"),
+        ({"/v1/models": (200, b'{"data":[]}')}, "a", "not with a list of models"),
+        ({"/v1/models": (200, b'{"data":[{"id":7}]}')}, "a", "not with a list of models"),
+        ({"/v1/models": (200, b"[1]")}, "a", "not with a list of models"),
+    ],
+)
+def test_what_is_not_the_right_server(site: Site, endpoint: Endpoint, change: Pages, wanted: str, words: str) -> None:
+    site.pages |= change
+    with pytest.raises(ServerError) as told:
+        look_at(endpoint, wanted)
+    assert words in str(told.value)
+    assert endpoint.base_url in str(told.value)
+
+
+def test_health_and_version_may_be_missing(site: Site, endpoint: Endpoint) -> None:
+    del site.pages["/health"], site.pages["/version"]
+    assert look_at(endpoint, "a").version == "unknown"
+    assert why_unhealthy(endpoint) is None
+    site.pages["/health"] = (503, b"")
+    assert why_unhealthy(endpoint) == "/health says HTTP 503"
+
+
+def test_nobody_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    with pytest.raises(ServerError, match="refused"):
+        look_at(Endpoint(url), "")
+
+
+def test_a_redirect_is_not_followed(site: Site, endpoint: Endpoint) -> None:
+    site.pages["/x"] = (307, b"")
+    assert get(endpoint, "/x") == (307, b"")
+    assert not any(b"/elsewhere" in head for head in site.heads)
+
+
+def test_the_key_comes_back_from_nowhere(site: Site, endpoint: Endpoint) -> None:
+    site.pages["/v1/models"] = (200, b'{"data":[{"id":"you sent sk-secret-1"}]}')
+    with pytest.raises(ServerError) as told:
+        look_at(endpoint, "a")
+    assert "secret" not in str(told.value)
+    assert "secret" not in repr(endpoint)
+
+
+@pytest.mark.parametrize("key", ["sk-secret\n", "sk-secret\r\nX-Other: 1", "sk-sécret", "sk\tsecret"])
+def test_a_key_that_no_header_can_carry_is_told_without_it(key: str) -> None:
+    why = why_unreachable(Endpoint("http://127.0.0.1:9", key), "/health")
+    assert why is not None
+    assert "API key" in why
+    assert "cret" not in why
+
+
+@given(body=st.binary(max_size=60) | st.sampled_from([b"null", b"{}", b'{"data":null}', b'{"data":{"id":"x"}}', b'{"data":[{"id":"a","max_model_len":"x"}]}', b"[" * 9000]), status=st.sampled_from([200, 200, 404, 500]))  # fmt: skip
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_answer_makes_it_raise_anything_but_a_server_error(
+    site: Site, endpoint: Endpoint, body: bytes, status: int
+) -> None:
+    site.pages |= {"/v1/models": (status, body), "/version": (status, body), "/metrics": (status, body)}
+    try:
+        look_at(endpoint, "")
+    except ServerError:
+        pass
+    read_metrics(endpoint, "a")
+
+
+# ---- the vocabulary
+
+
+def test_the_vocabulary_is_found_by_asking(site: Site, endpoint: Endpoint) -> None:
+    def small(body: dict[str, Any]) -> tuple[int, bytes]:
+        if max(body["prompt"]) >= 5000:
+            return 400, b'{"error":{"message":"Token id 31999 is out of vocabulary"}}'
+        return 200, b'{"choices":[{"text":"x"}]}'
+
+    site.post = small
+    assert find_vocab(endpoint, "a") == 4000
+    site.post = lambda body: (400, b'{"error":{"message":"Token id is out of vocabulary"}}')
+    with pytest.raises(ServerError, match="accepts no prompt of token ids"):
+        find_vocab(endpoint, "a")
+    site.post = lambda body: (500, b"broken")
+    assert find_vocab(endpoint, "a") == 32000  # not about the ids: the load will say what is wrong
+
+
+def test_the_context_that_a_point_needs() -> None:
+    assert context_needed(1024, 128, 0.0, 0) == 1152
+    assert context_needed(1000, 100, 0.2, 50) == 1370
+    assert context_needed(3, 3, 0.5, 0) == 10
+
+
+# ---- URLs
+
+
+@pytest.mark.parametrize(
+    "text, url",
+    [
+        ("http://h:8000", "http://h:8000"),
+        ("h:8000", "http://h:8000"),
+        (" https://llm.example.com/team/v1/ ", "https://llm.example.com/team"),
+        ("http://[::1]:8000/v1", "http://[::1]:8000"),
+    ],
+)
+def test_a_url_is_cleaned(text: str, url: str) -> None:
+    assert clean_url(text, "--base-url") == url
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["ftp://h", "http://", "", "http://h:99999", "http://u:secret@h", "http://u:secret@h:99999", "http://h/?key=secret", "secret@h", "http://[::1"],
+)  # fmt: skip
+def test_a_bad_url_is_told_without_what_may_be_secret(text: str) -> None:
+    with pytest.raises(UsageError) as told:
+        clean_url(text, "--base-url")
+    assert "secret" not in str(told.value)
+    assert "--base-url" in str(told.value)
+
+
+@given(
+    st.text(max_size=40)
+    | st.lists(st.sampled_from(["http", "://", "h", ":", "@", "[", "]", "/", "?", "%", "80", "#"]), max_size=9).map(
+        "".join
+    )
+)
+@settings(max_examples=80, deadline=None)
+def test_no_url_raises_anything_but_a_usage_error(text: str) -> None:
+    try:
+        assert clean_url(text, "x").startswith("http")
+    except UsageError:
+        pass
+
+
+# ---- files that others may have written
+
+
+def about(why: UsageError, name: str) -> None:
+    assert name in str(why)
+    assert "\n" not in str(why)
+
+
+@given(st.binary(max_size=200) | st.lists(st.sampled_from(["http://h:1", "\n", "=", "port", "api_key", "x", "job_id", "\0", "\r", " ", "99999"]), max_size=14).map(lambda p: "".join(p).encode()))  # fmt: skip
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_server_info_raises_anything_but_a_usage_error(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "server_info.txt"
+    path.write_bytes(data)
+    try:
+        info = read_server_info(path)
+        assert info.url.startswith("http")
+    except UsageError as why:
+        about(why, "server_info.txt")
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
+    lambda c: st.lists(c, max_size=3) | st.dictionaries(st.text(max_size=5), c, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(
+    data=st.dictionaries(st.sampled_from(["completed", "schema_version", "verdict", "server", "settings", "point", "p99_ttft"]), values).map(lambda v: json.dumps(v).encode())
+    | st.binary(max_size=60)
+    | st.sampled_from([b"[" * 100_000, b"9" * 5000, b'{"completed": 1' + b"0" * 5000 + b"}", b"{}", b"null"])
+)  # fmt: skip
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_result_file_raises_anything_but_a_usage_error(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "x.json"
+    path.write_bytes(data)
+    try:
+        read_result(path)
+    except UsageError as why:
+        about(why, "x.json")
+    assert len(list(read_results(tmp_path))) == 1
+
+
+@given(values)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_is_written_is_read(tmp_path: Path, value: object) -> None:
+    write_result(tmp_path / "y.json", {"completed": 1, "value": value})
+    assert read_result(tmp_path / "y.json")["completed"] == 1
+    (tmp_path / "y.json").unlink()
+
+
+# ---- counters
+
+
+def test_counters_since_and_what_says_that_it_is_another_server() -> None:
+    before = Metrics({"prompt_tokens": 100.0, "cached_tokens": 5.0, "started": 1000.0, "running": 3.0})
+    after = Metrics({"prompt_tokens": 150.0, "cached_tokens": 5.0, "started": 1000.0, "running": 0.0})
+    since = after.since(before)
+    assert (since.values["prompt_tokens"], since.values["cached_tokens"], since.values["running"]) == (50.0, 0.0, 0.0)
+    assert after.changes(before) == []
+    assert "restarted" in Metrics({"prompt_tokens": 150.0, "started": 2000.0}).changes(before)[0]
+    assert "went back" in Metrics({"prompt_tokens": 20.0}).changes(before)[0]
+    assert Metrics().changes(before) == []  # a reading that did not come says nothing
+    assert after.since(Metrics()) == Metrics().since(before) == Metrics()
+
+
+def test_errors_are_one_tree() -> None:
+    assert issubclass(ServerError, BenchError)

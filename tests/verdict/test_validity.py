@@ -1,0 +1,280 @@
+"""Each reason to doubt a run trips when it should and not before, and says what to do; a doubted run has no verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench_tests.load.records import Records
+from bench_tests.pytest_plugin.terminal import notes
+from bench_tests.sweep.point import Point
+from bench_tests.sweep.settings import Validity
+from bench_tests.sweep.slo import Objective
+from bench_tests.verdict.decide import ERROR, FAILED, PASSED, decide
+from bench_tests.verdict.validity import Check, RunFacts, check_run
+from tests.support.make_records import records
+
+LIMITS = Validity()
+QUIET = {
+    "worst_pause_s": 0.01,
+    "cpu_s": 1.0,
+    "duration_s": 10.0,
+    "core_wait_s": 0.1,
+    "looks": 1000,
+    "clock_step_s": 1e-5,
+}
+
+
+def run(n: int = 40, *, conc: int = 4, **columns: Any) -> Records:
+    """A closed loop without gaps: each of `conc` places sends as its last answer ends, a second each."""
+    sends = [float(i // conc) for i in range(n)]
+    return records(sends, [[s + 0.2, s + 0.6, s + 1.0] for s in sends], **columns)
+
+
+def facts(**changes: Any) -> RunFacts:
+    base = RunFacts(Point(10, 3, 4), 40, client=[QUIET], asserted=[Objective("p99_ttft", 1.0)])
+    return replace(base, **changes)
+
+
+def checks(of: Records, about: RunFacts, limits: Validity = LIMITS) -> dict[str, Check]:
+    return {check.name: check for check in check_run(of, about, limits)}
+
+
+def tripped(of: Records, about: RunFacts, limits: Validity = LIMITS) -> list[str]:
+    found = checks(of, about, limits)
+    for check in found.values():
+        assert check.ok or check.text, "what is wrong must be said"
+    return [name for name, check in found.items() if not check.ok]
+
+
+def test_a_clean_run_is_not_doubted() -> None:
+    assert tripped(run(), facts()) == []
+    assert tripped(run(400), facts(num_prompts=400, cached_tokens=0.0, calibrated_events_per_s=100.0)) == []
+
+
+def some_failed(share: float) -> Records:
+    bad = int(40 * share)
+    return run(kind=["stalled"] * bad + ["completed"] * (40 - bad))
+
+
+def test_failed_requests() -> None:
+    got = checks(some_failed(0.05), facts())["failed_requests"]
+    assert not got.ok
+    assert got.figure == pytest.approx(0.05)
+    assert "2 of 40 requests failed (2 stalled); the first says: was stalled" in got.text
+    assert tripped(some_failed(0.05), facts(), replace(LIMITS, max_failed_share=0.05)) == []
+    assert tripped(some_failed(0.075), facts(), replace(LIMITS, max_failed_share=0.05)) == ["failed_requests"]
+
+
+def test_all_failed_is_never_allowed_and_no_request_is_no_run() -> None:
+    lenient = replace(LIMITS, max_failed_share=1.0)
+    assert tripped(run(kind=["http"] * 40), facts(), lenient) == ["failed_requests"]
+    assert tripped(Records.empty(), facts(), lenient) == ["failed_requests"]
+
+
+def test_a_stopped_run() -> None:
+    assert tripped(run(), facts(stopped="the job has ended")) == ["complete"]
+
+
+def test_tokens_must_be_those_that_were_sent() -> None:
+    other = [10] * 39 + [11]
+    got = checks(run(input_tokens=other), facts())["tokens"]
+    assert "11 instead of 10" in got.text
+    assert tripped(run(input_tokens=[-1] * 40), facts()) == []  # a server that does not count them
+    assert tripped(run(output_tokens=[3] * 39 + [-1]), facts()) == ["tokens"]
+
+
+def test_what_a_reader_must_know_of_a_valid_run() -> None:
+    def check(name: str, ok: object, text: object) -> dict[str, object]:
+        return {"name": name, "ok": ok, "text": text}
+
+    checks = [
+        check("other_load", True, "others"),
+        check("client_lag", True, ""),
+        check("requests_for_p99", True, "few"),
+    ]
+    assert notes({"validity": {"checks": checks}}) == ["others"]
+    for damaged in (None, {}, {"validity": 3}, {"validity": {"checks": {"a": 1}}}, {"validity": {"checks": [3, {}]}}):
+        assert notes(damaged or {}) == []
+
+
+def test_requests_that_were_sent_twice() -> None:
+    def said(resent: int, n: int = 40) -> list[str]:
+        return tripped(run(n), facts(num_prompts=n, client=[QUIET | {"resent": resent}]))
+
+    assert said(0) == said(1) == []  # a connection that the server was just closing
+    assert said(2) == said(10) == said(32) == ["resent"]
+    assert said(36) == said(40) == []  # a server that never keeps one: nothing is lost there
+    assert said(4, 400) == []
+    assert said(5, 400) == ["resent"]
+
+
+def test_prefix_cache_hits_with_a_prefix_of_its_own() -> None:
+    n, warm = 40, 8
+    measured = [False] * warm + [True] * n
+    of = records([float(i) for i in range(n + warm)], [[i + 0.2, i + 0.6] for i in range(n + warm)], measured=measured,
+                 asked_input=[100] * (n + warm))  # fmt: skip
+    about = facts(prefix_len=60, point=Point(40, 2, 1))
+    assert checks(of, replace(about, cached_tokens=60.0 * 47))["prefix_cache"].figure == 0
+    assert checks(of, replace(about, cached_tokens=100.0 * 48))["prefix_cache"].figure == pytest.approx(0.4)
+    by_usage = replace(of, cached_tokens=np.full(n + warm, 100))
+    assert checks(by_usage, about)["prefix_cache"].figure == pytest.approx(0.4)
+
+
+def test_prefix_cache_hits() -> None:
+    total = 400.0
+    assert tripped(run(), facts(cached_tokens=0.009 * total)) == []
+    assert tripped(run(), facts(cached_tokens=0.02 * total)) == ["prefix_cache"]
+    assert tripped(run(), facts(cached_tokens=0.02 * total, prefix_len=2)) == []  # what prompts share on purpose
+    assert tripped(run(cached_tokens=[8] * 40), facts()) == ["prefix_cache"]  # by usage, where there are no counters
+    assert "prefix_cache" not in checks(run(), facts())
+
+
+def test_concurrency() -> None:
+    assert tripped(run(3), facts(num_prompts=3)) == ["concurrency"]
+    half = records([i * 0.5 for i in range(40)], [[i * 0.5 + 0.1, i * 0.5 + 0.4] for i in range(40)])
+    got = checks(half, facts())["concurrency"]
+    assert not got.ok
+    assert got.figure == 0
+
+
+def test_the_rate_that_was_asked() -> None:
+    steady = records([i / 10 for i in range(40)], [[i / 10 + 0.1, i / 10 + 0.2] for i in range(40)])
+    assert tripped(steady, facts(request_rate=10.0)) == []
+    assert tripped(steady, facts(request_rate=10.9)) == []
+    assert tripped(steady, facts(request_rate=12.0)) == ["request_rate"]
+    assert math.isinf(facts().request_rate)
+
+
+@pytest.mark.parametrize(
+    "name, key, within, beyond",
+    [
+        ("client_pause", "worst_pause_s", 0.24, 0.26),
+        ("client_cpu", "cpu_s", 8.9, 9.1),
+        ("client_core_wait", "core_wait_s", 0.99, 1.01),
+        ("clock", "clock_step_s", 0.0009, 0.0011),
+    ],
+)
+def test_the_clients_own_state(name: str, key: str, within: float, beyond: float) -> None:
+    def one(value: float) -> Mapping[str, Any]:
+        return {**QUIET, key: value}
+
+    assert tripped(run(), facts(client=[one(within)])) == []
+    assert tripped(run(), facts(client=[QUIET, one(beyond)])) == [name]  # the worst of the processes counts
+
+
+@pytest.mark.parametrize(
+    "metric, column, size",
+    [("p99_ttft", "first_blur_s", 0.2), ("p99_e2el", "last_blur_s", 1.0), ("mean_ttft", "first_blur_s", 0.2)],
+)
+def test_merged_reads_matter_where_they_move_an_asserted_figure(metric: str, column: str, size: float) -> None:
+    about = facts(asserted=[Objective(metric, 5.0)])
+    assert tripped(replace(run(), **{column: np.array([0.009 * size] * 40)}), about) == []
+    assert tripped(replace(run(), **{column: np.array([0.011 * size] * 40)}), about) == [f"client_blur_{metric}"]
+    other = facts(asserted=[Objective("p99_tpot", 5.0)])
+    assert f"client_blur_{metric}" not in checks(replace(run(), **{column: np.array([size] * 40)}), other)
+
+
+def test_blur_in_tpot_is_shared_by_its_steps() -> None:
+    about = facts(asserted=[Objective("p99_tpot", 5.0)])  # (0.8 s) / 2 = 0.4 s
+    assert tripped(run(last_blur_s=[0.007] * 40), about) == []
+    assert tripped(run(last_blur_s=[0.009] * 40), about) == ["client_blur_p99_tpot"]
+
+
+def test_reads_later_than_the_gap_between_events_forbid_a_verdict_on_itl() -> None:
+    about = facts(asserted=[Objective("p99_itl", 5.0)])  # gaps of 0.4 s
+    assert tripped(run(lag_s=[0.19] * 40), about) == []
+    assert tripped(run(lag_s=[0.21] * 40), about) == ["client_blur_p99_itl"]
+
+
+def test_such_reads_are_told_where_itl_is_not_asserted() -> None:
+    assert checks(run(lag_s=[0.19] * 40), facts())["client_lag"].text == ""
+    late = checks(run(lag_s=[0.21] * 40), facts())["client_lag"]
+    assert late.ok
+    assert "p99 ITL" in late.text
+
+
+def test_answers_that_came_all_at_once_say_nothing_of_itl() -> None:
+    at_once = run(lag_s=[0.01] * 40)
+    at_once = replace(at_once, event_s=np.repeat(at_once.event_s[::3], 3))
+    about = facts(asserted=[Objective("p99_itl", 1.0)])
+    assert tripped(at_once, about) == ["client_blur_p99_itl"]
+    assert "p99 ITL" in checks(at_once, facts())["client_lag"].text
+
+
+def test_where_nothing_is_asserted_the_usual_figures_must_hold() -> None:
+    about = facts(asserted=[])
+    assert tripped(run(first_blur_s=[0.001] * 40), about) == []
+    assert tripped(run(first_blur_s=[0.003] * 40), about) == ["client_blur_p99_ttft"]
+    assert tripped(run(last_blur_s=[0.009] * 40), about) == ["client_blur_p99_tpot"]
+
+
+def test_a_load_beyond_what_was_calibrated() -> None:
+    rate = 120 / 10  # events over the run's length
+    assert tripped(run(), facts(calibrated_events_per_s=rate * 1.01)) == []
+    assert tripped(run(), facts(calibrated_events_per_s=rate * 0.99)) == ["calibration"]
+
+
+def test_few_requests_are_told_and_no_doubt() -> None:
+    few = checks(run(), facts())["requests_for_p99"]
+    assert few.ok
+    assert "n=40" in few.text
+    assert not checks(run(400), facts(num_prompts=400))["requests_for_p99"].text
+
+
+def test_another_server_than_before() -> None:
+    assert tripped(run(), facts(server_changes=["it was restarted"])) == ["same_server"]
+
+
+def test_every_limit_of_a_profile_decides_something() -> None:
+    """Each key of [validity], set to where nothing passes, trips a check of this clean run (min_p99_requests only tells)."""
+    asked = facts(cached_tokens=1.0, server_changes=())
+    blurred = run(first_blur_s=[1e-4] * 40, cached_tokens=[0] * 40)
+    strict = {
+        "max_blur_share": 0.0, "max_pause": 0.001, "max_client_cpu": 0.0, "max_core_wait": 1e-6,
+        "min_concurrency_share": 1.01, "max_cache_share": 0.0, "max_clock_step": 1e-6,
+    }  # fmt: skip
+    for key, value in strict.items():
+        assert len(tripped(blurred, asked, replace(LIMITS, **{key: value}))) == 1, key  # type: ignore[arg-type]
+
+
+# ---- the verdict
+
+
+SLOW = [Objective("p99_ttft", 0.1)]
+
+
+def test_a_doubted_run_has_no_verdict_whatever_its_figures() -> None:
+    wrong = [Check("clock", False, 1.0, 0.001, "s", "the clock was set")]
+    assert decide(run(), SLOW, "point", wrong).word == ERROR
+    assert decide(run(), [], "point", wrong).messages == ("the clock was set",)
+
+
+def test_the_message_says_by_how_much() -> None:
+    verdict = decide(run(400), SLOW, "point", [])
+    assert verdict.word == FAILED
+    assert verdict.messages[0].startswith("p99 TTFT 200.0 ms > 100.0 ms (+100 %, n=400, 95 % CI ")
+
+
+def test_within_is_passed_also_at_the_limit() -> None:
+    assert decide(run(), [Objective("mean_e2el", 1.0 + 1e-9)], "point", []).word == PASSED
+    assert decide(run(), [Objective("mean_e2el", 0.99)], "point", []).word == FAILED
+    assert decide(run(), [], "point", []).word == PASSED
+
+
+def test_an_objective_without_a_figure_is_an_error_and_a_breach_outranks_it() -> None:
+    one = records([0.0, 1.0], [[0.5], [1.5]])
+    assert decide(one, [Objective("p99_tpot", 1.0)], "point", []).word == ERROR
+    assert decide(one, [Objective("p99_tpot", 1.0), Objective("mean_ttft", 0.1)], "point", []).word == FAILED
+
+
+def test_nothing_completed_is_never_a_pass() -> None:
+    none = run(kind=["http"] * 40)
+    found = check_run(none, facts(), LIMITS)
+    assert decide(none, [Objective("p99_ttft", 9.0)], "point", found).word == ERROR
+    assert np.isnan(run(kind=["http"] * 40).tpot_s()).sum() == 0
