@@ -1,0 +1,212 @@
+"""What a result says beside its figures: what was asked, of which server, by which client."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench_tests.calibration.store import Calibration, calibration_for, host_facts
+from bench_tests.load.plan import LoadPlan
+from bench_tests.load.records import Records
+from bench_tests.load.team import LoadRun
+from bench_tests.results.files import SCHEMA_VERSION, result_name
+from bench_tests.server.attach import ServedModel
+from bench_tests.server.metrics import Metrics
+from bench_tests.server.served import Served
+from bench_tests.sweep.point import Point
+from bench_tests.sweep.profile import Profile
+from bench_tests.verdict.decide import ERROR, Verdict
+from bench_tests.verdict.summary import summarize
+from bench_tests.verdict.validity import Check, RunFacts
+
+__all__ = ["Facts"]
+
+
+@dataclass
+class Facts:
+    """What a session knows of its points, its server and itself, and how its results say it."""
+
+    profile: Profile
+    served: Served
+    model: ServedModel
+    results_dir: Path
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    calibrations: Sequence[Calibration] = ()  # of this client on this host
+    hosts: Sequence[str] = ()  # that carry the load; empty: this one
+    run_id: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}")
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        chosen = self.profile.load.seed
+        self.seed = secrets.randbits(62) if chosen is None else chosen
+
+    # ------------------------------------------------------------------ what a point is asked
+
+    @property
+    def engine(self) -> str:
+        return "sim" if self.model.simulated else self.profile.server.engine
+
+    def path(self, point: Point, run: int) -> Path:
+        """Where the result of this run of the point is kept."""
+        tp = self.profile.server.tensor_parallel
+        return self.results_dir / f"{result_name(self.profile.name, self.engine, tp, point, run)}.json"
+
+    def settings(self, point: Point) -> dict[str, Any]:
+        """All that shapes the load of a point, but for the seed: what two results must share to be comparable."""
+        load = self.profile.load
+        return {
+            "endpoint": "/v1/completions",
+            "isl": point.isl,
+            "osl": point.osl,
+            "concurrency": point.conc,
+            "num_prompts": self.num_prompts(point),
+            "num_warmups": self.profile.num_warmups(point),
+            "request_rate": _rate(load.request_rate),
+            "burstiness": load.burstiness,
+            "range_ratio": load.range_ratio,
+            "prefix_len": load.prefix_len,
+            "prompt_format": load.prompt_format,
+            "ignore_eos": load.ignore_eos,
+            "temperature": load.temperature,
+            "extra_body": load.extra_body,
+        }
+
+    def budget(self, point: Point) -> int:
+        """How many requests a sequential run may take; 0 where the number is fixed."""
+        return self.profile.slo.max_requests if self.profile.slo.objectives(point) else 0
+
+    def num_prompts(self, point: Point) -> int:
+        return self.budget(point) or self.profile.num_prompts(point)
+
+    def block(self, point: Point) -> int:
+        """How many requests go through the server together: in a closed loop as many as run at a time."""
+        return point.conc if self.profile.load.request_rate == float("inf") else 1
+
+    # ------------------------------------------------------------------ what is kept
+
+    def slo(self, point: Point) -> dict[str, Any]:
+        slo = self.profile.slo
+        budget = {"max_requests": slo.max_requests} if slo.max_requests else {}
+        return {
+            "mode": slo.mode,
+            **budget,
+            "objectives": [{"metric": o.metric, "limit": o.limit_s} for o in slo.objectives(point)],
+        }
+
+    def server_facts(self) -> dict[str, Any]:
+        server = self.profile.server
+        return {
+            "base_url": self.served.endpoint.base_url,
+            "insecure": self.served.endpoint.insecure,
+            "engine": self.engine,
+            "gpus": self.profile.gpus,
+            "tensor_parallel": server.tensor_parallel,
+            "data_parallel": server.data_parallel,
+            "pipeline_parallel": server.pipeline_parallel,
+            **self.model.as_dict(),
+            **self.served.facts(),
+        }
+
+    def result(
+        self,
+        point: Point,
+        run: int,
+        started: datetime,
+        plan: LoadPlan | None,
+        load: LoadRun | None,
+        verdict: Verdict,
+        checks: Sequence[Check],
+        counted: Metrics | None,
+        records_file: str | None,
+    ) -> dict[str, Any]:
+        """The content of the result file of one run, as plain data; `records_file` is relative to its folder."""
+        profile = self.profile
+        records = load.records if load else Records.empty()
+        goodput = profile.goodput.limits_s if profile.goodput else None
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "date": f"{started:%Y%m%d-%H%M%S}",
+            "model_id": self.model.model,
+            "tokenizer_id": profile.model.tokenizer or self.model.model,
+            "engine": self.engine,
+            "engine_version": self.model.version,
+            "profile": profile.name,
+            "run_id": self.run_id,
+            "run": run,
+            "point": {"isl": point.isl, "osl": point.osl, "conc": point.conc},
+            "num_prompts": int(records.measured.sum()) if self.budget(point) else profile.num_prompts(point),
+            "request_rate": _rate(profile.load.request_rate),
+            "burstiness": profile.load.burstiness,
+            "max_concurrency": point.conc,
+            **summarize(records, point.conc, goodput, self.block(point)),
+            "verdict": verdict.word,
+            "messages": list(verdict.messages),
+            "slo": self.slo(point),
+            "slo_tiers": {"ttft": list(profile.tiers.ttft), "tpot": list(profile.tiers.tpot)},
+            "goodput": dict(goodput) if goodput else None,
+            "validity": {"valid": verdict.word != ERROR, "checks": [check.as_dict() for check in checks]},
+            "client": self.client_facts(load, records),
+            "server": self.server_facts() | ({"counted": counted.values} if counted else {}),
+            "settings": self.settings(point),
+            "seed": self.seed,
+            "first_serial": plan.first_serial if plan else None,
+            "metadata": {**profile.load.metadata, **self.metadata},
+            "records": records_file,
+        }
+
+    def client_facts(self, load: LoadRun | None, records: Records) -> dict[str, Any]:
+        facts: dict[str, Any] = dict(host_facts()) | {"job_id": os.environ.get("SLURM_JOB_ID")}
+        if load is not None:
+            events = int(records.events.sum())
+            cpu_s = sum(float(s.get("cpu_s", 0)) for s in load.stats)
+            calibration = self.calibration(load)
+            facts |= {
+                "calibration": calibration.cited() if calibration else None,
+                "load_processes": load.workers,
+                "load_hosts": list(self.hosts),
+                "prepare_s": load.prepare_s,
+                "cpu_us_per_event": cpu_s / events * 1e6 if events else None,
+                "kernel_stamps": all(s.get("stamped", False) for s in load.stats),
+                "uncounted_answers": sum(int(s.get("uncounted", 0)) for s in load.stats),
+                "processes": load.stats,
+            }
+        return facts
+
+    def calibration(self, load: LoadRun) -> Calibration | None:
+        """What is known of this client under such a load; nothing where other hosts carry it."""
+        return None if self.hosts else calibration_for(self.calibrations, load.workers)
+
+    def run_facts(self, point: Point, load: LoadRun, before: Metrics, after: Metrics) -> RunFacts:
+        counted = after.since(before)
+        calibration = self.calibration(load)
+        # the server counts warm-ups too: their prompts are new as well, so none of theirs may be cached either
+        cached = counted.values.get("cached_tokens")
+        seen, ours = counted.values.get("prompt_tokens"), int(load.records.asked_input.sum())
+        notes = []
+        if seen is not None and seen > 1.01 * ours:
+            # others use this server too: its counters are not about us alone, and our figures include their load
+            cached = None
+            words = f"the server also took {seen - ours:,.0f} prompt tokens of others: the figures include that load"
+            notes.append(Check("other_load", True, seen / max(ours, 1), 1.01, "share", words))
+        return RunFacts(
+            point=point,
+            num_prompts=self.num_prompts(point),
+            prefix_len=self.profile.load.prefix_len,
+            request_rate=self.profile.load.request_rate,
+            client=load.stats,
+            stopped=load.stopped,
+            cached_tokens=cached,
+            server_changes=after.changes(before),
+            asserted=self.profile.slo.objectives(point),
+            calibrated_events_per_s=calibration.events_per_s if calibration else None,
+            extra=notes,
+        )
+
+
+def _rate(rate: float) -> float | str:
+    return "inf" if rate == float("inf") else rate
