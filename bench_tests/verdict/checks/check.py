@@ -1,0 +1,45 @@
+"""What a check of a run is, and what the checks are told beside its records."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench_tests.sweep.point import Point
+from bench_tests.sweep.slo import Objective
+
+__all__ = ["Check", "RunFacts"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One reason to doubt a run, looked into. `text` says what is wrong and what to do; a note when `ok`."""
+
+    name: str
+    ok: bool
+    figure: float | None
+    limit: float | None
+    unit: str
+    text: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return dict(self.__dict__)
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What the checks need beside the records."""
+
+    point: Point
+    num_prompts: int
+    prefix_len: int = 0
+    request_rate: float = math.inf
+    client: Sequence[Mapping[str, Any]] = ()  # one entry a load process, as it describes itself
+    stopped: str = ""
+    cached_tokens: float | None = None  # by the server's own counters, warm-ups included
+    server_changes: Sequence[str] = ()  # what was another before than after, in words
+    asserted: Sequence[Objective] = ()
+    calibrated_events_per_s: float | None = None
+    extra: Sequence[Check] = field(default_factory=tuple)
