@@ -19,6 +19,7 @@ from pathlib import Path
 from bench_tests.load.plan import LoadPlan
 from bench_tests.load.team import LoadRun, run_load
 from bench_tests.sim.simulator import SimSpec, Simulator
+from bench_tests.sweep.settings import Model
 
 __all__ = ["Sample", "draw", "grew", "main", "soak"]
 
@@ -87,7 +88,7 @@ def soak(
         return "the time is over" if now > minutes * 60 else None
 
     with Simulator(SimSpec(mode="paced", ttft_ms=200, gap_ms=gap_ms, ttft_jitter="uniform:100")) as sim:
-        plan = LoadPlan(sim.url, "simulated", isl, osl, streams, requests, 0, seed=1)
+        plan = LoadPlan(sim.url, isl, osl, streams, requests, 0, seed=1, model=Model("simulated"))
         run = run_load(plan, watch=watch, show=lambda p: progress.__setitem__(0, p.done + p.failed))
     return samples, run
 

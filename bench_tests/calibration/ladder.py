@@ -34,6 +34,7 @@ from bench_tests.load.team import LoadRun, run_load
 from bench_tests.sim.simulator import SimSpec, Simulator
 from bench_tests.sweep.options import apply_options
 from bench_tests.sweep.profile import Profile, load_profile
+from bench_tests.sweep.settings import Model
 from bench_tests.sweep.units import format_s
 
 __all__ = [
@@ -176,7 +177,15 @@ def _measure(streams: int, gap_ms: float, processes: int, folder: Path) -> Rung:
         for pid in simulator.pids:
             place(pid, server_cores)
         plan = LoadPlan(
-            simulator.url, spec.model, ISL, OSL, streams, WAVES * streams, warmups, seed=1, workers=processes
+            simulator.url,
+            ISL,
+            OSL,
+            streams,
+            WAVES * streams,
+            warmups,
+            seed=1,
+            model=Model(spec.model),
+            workers=processes,
         )
         load = run_load(plan, cores=client_cores)
         simulator.stats()  # the log is complete when this has answered

@@ -19,10 +19,10 @@ def schedule_s(plan: LoadPlan) -> NDArray[np.float64]:
     distributed with mean 1/rate; burstiness is the shape: 1 gives a Poisson process, below 1 is burstier. Drawn for
     the whole run from the seed, whatever the number of processes that share it.
     """
-    if plan.request_rate is None or math.isinf(plan.request_rate):
+    if math.isinf(plan.load.request_rate):
         return np.zeros(plan.num_prompts)
     rng = np.random.Generator(np.random.Philox(key=np.array([plan.seed, 2**60], np.uint64)))
-    gaps = rng.gamma(plan.burstiness, 1.0 / (plan.request_rate * plan.burstiness), plan.num_prompts)
+    gaps = rng.gamma(plan.load.burstiness, 1.0 / (plan.load.request_rate * plan.load.burstiness), plan.num_prompts)
     times = np.cumsum(gaps)
-    times *= plan.num_prompts / plan.request_rate / times[-1]  # the rate that was asked, not one that chance drew
+    times *= plan.num_prompts / plan.load.request_rate / times[-1]  # the rate that was asked, not one that chance drew
     return np.asarray(times - times[0])

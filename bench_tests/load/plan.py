@@ -1,10 +1,11 @@
-"""What a load process is told: one point's load, complete, as JSON over its standard input. Knows the errors only."""
+"""What a load process is told: one point's load, complete, as JSON over its standard input."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any
+
+from bench_tests.sweep.settings import Load, Model, Timeouts
 
 __all__ = ["SILENT", "LoadPlan"]
 
@@ -13,35 +14,24 @@ SILENT = "in a row got no answer in time"  # in the words for why a run was give
 
 @dataclass(frozen=True)
 class LoadPlan:
-    """One run of one point. Counts are of the whole run; a process takes its share by `worker` of `workers`."""
+    """One run of one point. Counts are of the whole run; a process takes its share by `worker` of `workers`.
+
+    The profile's tables come along as they are: a further key of [load] is there for the worker without more ado. What
+    this plan says itself (counts, seed, the served model's name as `model.id`) is settled, and overrides the tables' own.
+    """
 
     base_url: str
-    model: str
     isl: int
     osl: int
     conc: int
     num_prompts: int
     num_warmups: int
     seed: int
+    model: Model = field(default_factory=Model)  # id: as the server serves it
+    load: Load = field(default_factory=Load)
+    timeouts: Timeouts = field(default_factory=Timeouts)
     first_serial: int = 0  # the sweep's running number of this run's first prompt: no two prompts may start alike
-    request_rate: float | None = None  # None: as the concurrency allows
-    burstiness: float = 1.0
-    range_ratio: float = 0.0
-    prefix_len: int = 0
-    prompt_format: str = "ids"
-    tokenizer: str = ""
-    vocab_size: int = 32000
-    first_id: int = 100
-    special_ids: tuple[int, ...] = ()
-    ignore_eos: bool = True
-    temperature: float = 0.0
-    extra_body: dict[str, Any] = field(default_factory=dict)
     insecure: bool = False
-    connect_timeout_s: float = 10.0
-    first_token_timeout_s: float = 600.0
-    between_tokens_timeout_s: float = 120.0
-    request_timeout_s: float = 3600.0
-    point_timeout_s: float = 6 * 3600.0
     report_values: bool = False  # tell each request's latencies while the run goes on, for a verdict that may end it
     worker: int = 0
     workers: int = 1
@@ -49,13 +39,21 @@ class LoadPlan:
 
     def to_json(self) -> str:
         """One line of JSON. It holds the key: for a pipe, never for a file or an argument."""
-        return json.dumps(asdict(self))
+        data = asdict(self)
+        data["load"].pop("metadata")  # a TOML file's dates are in it, and no process needs it
+        return json.dumps(data)
 
     @classmethod
     def from_json(cls, text: str) -> LoadPlan:
         data = json.loads(text)
-        data["special_ids"] = tuple(data["special_ids"])
-        return cls(**data)
+        tables = {"model": Model, "load": Load, "timeouts": Timeouts}
+        built = {name: kind(**{k: _hashable(v) for k, v in data[name].items()}) for name, kind in tables.items()}
+        return cls(**data | built)
+
+    @property
+    def vocab_size(self) -> int:
+        """Token ids are drawn below this."""
+        return self.model.vocab_size or 32000
 
     @property
     def streams(self) -> int:
@@ -65,3 +63,8 @@ class LoadPlan:
     def share(self, count: int) -> range:
         """Which of `count` requests of the whole run are this process's."""
         return range(self.worker, count, self.workers)
+
+
+def _hashable(value: object) -> object:
+    """JSON has no tuples, and settings have no lists."""
+    return tuple(map(_hashable, value)) if isinstance(value, list) else value

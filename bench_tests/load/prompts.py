@@ -41,7 +41,9 @@ class IdPool:
     """The token ids that are drawn from: `first_id` to `vocab_size`, without the special ones. Shape (n,)."""
 
     def __init__(self, plan: LoadPlan) -> None:
-        ids = np.setdiff1d(np.arange(min(plan.first_id, plan.vocab_size // 2), plan.vocab_size), plan.special_ids)
+        ids = np.setdiff1d(
+            np.arange(min(plan.model.first_id, plan.vocab_size // 2), plan.vocab_size), plan.model.special_ids
+        )
         if len(ids) < 2:
             raise UsageError(
                 f"model: vocab_size {plan.vocab_size} without special_ids leaves {len(ids)} ids; expected at least 2"
@@ -66,10 +68,10 @@ def _rng(seed: int, stream: int) -> np.random.Generator:
 
 def lengths(plan: LoadPlan, serials: Ids, of: int, stream: int) -> Ids:
     """Lengths uniform in `of` × (1 ± range_ratio), whole tokens, at least 1; shape of `serials`."""
-    if plan.range_ratio == 0:
+    if plan.load.range_ratio == 0:
         return np.full(len(serials), of, np.int64)
-    low = max(1, int(np.floor(of * (1 - plan.range_ratio))))
-    high = max(low, int(np.ceil(of * (1 + plan.range_ratio))))
+    low = max(1, int(np.floor(of * (1 - plan.load.range_ratio))))
+    high = max(low, int(np.ceil(of * (1 + plan.load.range_ratio))))
     return np.array([_rng(plan.seed, stream + 2 * int(s)).integers(low, high + 1) for s in serials], np.int64)
 
 
@@ -89,9 +91,9 @@ def prompt_ids(plan: LoadPlan, pool_size: int, serial: int, isl: int) -> Ids:
         place += 1
         if not number and place > 1:  # two tokens for every prompt: so the many share one and not by chance two
             break
-    if not plan.prefix_len:
+    if not plan.load.prefix_len:
         return own
-    return np.concatenate([_rng(plan.seed, 2**62).integers(0, pool_size, plan.prefix_len), own])
+    return np.concatenate([_rng(plan.seed, 2**62).integers(0, pool_size, plan.load.prefix_len), own])
 
 
 class RequestFile:
@@ -109,7 +111,7 @@ class RequestFile:
             self._file: IO[bytes] = tempfile.TemporaryFile(prefix="bench-requests-")  # noqa: SIM115
         except OSError as why:
             raise NotMeasured(f"temporary folder: {why.strerror}; requests are kept there (set $TMPDIR)") from why
-        self._tokenizer = _load_tokenizer(plan) if plan.prompt_format == "text" else None
+        self._tokenizer = _load_tokenizer(plan) if plan.load.prompt_format == "text" else None
         self.warmups = self._write(plan.share(plan.num_warmups), first=0)
         self.requests = self._write(plan.share(plan.num_prompts), first=plan.num_warmups)
         self._file.flush()
@@ -144,13 +146,13 @@ class RequestFile:
         plan = self.plan
         url = urlsplit(plan.base_url)
         fields: dict[str, Any] = {
-            "model": plan.model,
+            "model": plan.model.id,
             "max_tokens": osl,
-            "temperature": plan.temperature,
-            "ignore_eos": plan.ignore_eos,
+            "temperature": plan.load.temperature,
+            "ignore_eos": plan.load.ignore_eos,
             "stream": True,
             "stream_options": {"include_usage": True},
-            **plan.extra_body,
+            **plan.load.extra_body,
         }
         body = json.dumps(fields)[:-1].encode() + b', "prompt": ' + prompt + b"}"
         key = f"Authorization: Bearer {plan.api_key}\r\n" if plan.api_key else ""
@@ -166,13 +168,13 @@ def _load_tokenizer(plan: LoadPlan) -> Any:
     try:
         from transformers import AutoTokenizer  # slow to import, and needed for text alone
 
-        return AutoTokenizer.from_pretrained(plan.tokenizer)
+        return AutoTokenizer.from_pretrained(plan.model.tokenizer)
     except ImportError as why:
         raise UsageError("prompt_format text needs transformers; pip install -r requirements.txt") from why
     except Exception as why:  # transformers raises nearly anything for a name it cannot resolve
         reason = str(why).splitlines()[0] if str(why) else type(why).__name__
         raise UsageError(
-            f"model.tokenizer {plan.tokenizer!r}: {reason}; expected a folder or a name that transformers can load "
+            f"model.tokenizer {plan.model.tokenizer!r}: {reason}; expected a folder or a name that transformers can load "
             "(or use prompt_format = 'ids', which needs none)"
         ) from None
 

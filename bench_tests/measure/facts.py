@@ -58,22 +58,13 @@ class Facts:
 
     def settings(self, point: Point) -> dict[str, Any]:
         """All that shapes the load of a point, but for the seed: what two results must share to be comparable."""
-        load = self.profile.load
         return {
-            "endpoint": "/v1/completions",
             "isl": point.isl,
             "osl": point.osl,
             "concurrency": point.conc,
             "num_prompts": self.num_prompts(point),
             "num_warmups": self.profile.num_warmups(point),
-            "request_rate": _rate(load.request_rate),
-            "burstiness": load.burstiness,
-            "range_ratio": load.range_ratio,
-            "prefix_len": load.prefix_len,
-            "prompt_format": load.prompt_format,
-            "ignore_eos": load.ignore_eos,
-            "temperature": load.temperature,
-            "extra_body": load.extra_body,
+            **self.profile.load.shape(),
         }
 
     def budget(self, point: Point) -> int:
@@ -140,7 +131,7 @@ class Facts:
             "run": run,
             "point": {"isl": point.isl, "osl": point.osl, "conc": point.conc},
             "num_prompts": int(records.measured.sum()) if self.budget(point) else profile.num_prompts(point),
-            "request_rate": _rate(profile.load.request_rate),
+            "request_rate": profile.load.shape()["request_rate"],
             "burstiness": profile.load.burstiness,
             "max_concurrency": point.conc,
             **summarize(records, point.conc, goodput, self.block(point)),
@@ -206,7 +197,3 @@ class Facts:
             calibrated_events_per_s=calibration.events_per_s if calibration else None,
             extra=notes,
         )
-
-
-def _rate(rate: float) -> float | str:
-    return "inf" if rate == float("inf") else rate

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ class Sweep(Facts):
 
     def plan(self, point: Point, workers: int) -> LoadPlan:
         """The load of one run of a point; takes its prompts' running numbers."""
-        profile, load, timeouts = self.profile, self.profile.load, self.profile.timeouts
+        profile, load = self.profile, self.profile.load
         if load.prompt_format == "ids" and not self.vocab_size:
             self.vocab_size = profile.model.vocab_size or find_vocab(self.served.endpoint, self.model.model)
         needed = context_needed(point.isl, point.osl, load.range_ratio, load.prefix_len)
@@ -66,31 +66,21 @@ class Sweep(Facts):
             base_url=self.served.endpoint.base_url,
             api_key=self.served.endpoint.api_key,
             insecure=self.served.endpoint.insecure,
-            model=self.model.model,
             isl=point.isl,
             osl=point.osl,
             conc=point.conc,
             num_prompts=self.num_prompts(point),
             num_warmups=profile.num_warmups(point),
             seed=self.seed,
+            model=replace(
+                profile.model,
+                id=self.model.model,
+                tokenizer=profile.model.tokenizer or self.model.model,
+                vocab_size=self.vocab_size,
+            ),
+            load=load,
+            timeouts=profile.timeouts,
             first_serial=self.serial,
-            request_rate=None if load.request_rate == float("inf") else load.request_rate,
-            burstiness=load.burstiness,
-            range_ratio=load.range_ratio,
-            prefix_len=load.prefix_len,
-            prompt_format=load.prompt_format,
-            tokenizer=profile.model.tokenizer or self.model.model,
-            vocab_size=self.vocab_size or 32000,
-            first_id=profile.model.first_id,
-            special_ids=profile.model.special_ids,
-            ignore_eos=load.ignore_eos,
-            temperature=load.temperature,
-            extra_body=load.extra_body,
-            connect_timeout_s=timeouts.connect,
-            first_token_timeout_s=timeouts.first_token,
-            between_tokens_timeout_s=timeouts.between_tokens,
-            request_timeout_s=timeouts.request,
-            point_timeout_s=timeouts.point,
             report_values=self.budget(point) > 0,
             workers=workers,
         )

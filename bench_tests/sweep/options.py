@@ -29,7 +29,7 @@ class Option:
     flag: str
     help: str
     kwargs: Mapping[str, Any] = field(default_factory=dict)
-    alias: str = ""
+    sets: str = ""  # the profile's key that it overrides, as TABLE.KEY
 
     @property
     def dest(self) -> str:
@@ -106,31 +106,31 @@ OPTIONS = (
     Option("--results-dir", "where results are kept (default: results/)", {"metavar": "DIR", "default": "results"}),
     Option("--point", "exactly this point, in or out of the profile's grid; repeatable",
            {"metavar": "isl2048-osl128-conc16", "action": "append", "type": _typed(Point.parse)}),
-    Option("--model", "the model as the server serves it, instead of the profile's", {"metavar": "NAME"}),
-    Option("--tokenizer", "tokenizer for text prompts, instead of the profile's", {"metavar": "NAME|PATH"}),
-    Option("--num-prompts", "measured requests a point", {"metavar": "N", "type": _whole(1)}),
-    Option("--num-warmups", "requests before the measured ones", {"metavar": "N", "type": _whole(0)}),
+    Option("--model", "the model as the server serves it, instead of the profile's", {"metavar": "NAME"}, "model.id"),
+    Option("--tokenizer", "tokenizer for text prompts, instead of the profile's", {"metavar": "NAME|PATH"}, "model.tokenizer"),
+    Option("--num-prompts", "measured requests a point", {"metavar": "N", "type": _whole(1)}, "load.num_prompts"),
+    Option("--num-warmups", "requests before the measured ones", {"metavar": "N", "type": _whole(0)}, "load.num_warmups"),
     Option("--request-rate", "requests started per second; inf: as the concurrency allows",
-           {"metavar": "R", "type": _typed(lambda text: parse_rate(text, "value"))}),
+           {"metavar": "R", "type": _typed(lambda text: parse_rate(text, "value"))}, "load.request_rate"),
     Option("--burstiness", "shape of the gamma gaps between starts: 1 Poisson, below burstier",
-           {"metavar": "B", "type": _typed(_positive)}),
+           {"metavar": "B", "type": _typed(_positive)}, "load.burstiness"),
     Option("--random-range-ratio", "lengths uniform in ISL × (1 ± R), likewise OSL",
-           {"metavar": "R", "type": _typed(_fraction)}),
-    Option("--random-prefix-len", "tokens before the ISL that all prompts share", {"metavar": "N", "type": _whole(0)}),
-    Option("--ignore-eos", "generate exactly OSL tokens", {"action": "store_true", "default": None}),
+           {"metavar": "R", "type": _typed(_fraction)}, "load.range_ratio"),
+    Option("--random-prefix-len", "tokens before the ISL that all prompts share", {"metavar": "N", "type": _whole(0)}, "load.prefix_len"),
+    Option("--ignore-eos", "generate exactly OSL tokens", {"action": "store_true", "default": None}, "load.ignore_eos"),
     Option("--no-ignore-eos", "let the model end its answers",
            {"action": "store_false", "dest": "bench_ignore_eos", "default": None}),
     Option("--seed", "draw the same prompts again; fresh (the default) draws new ones each session",
-           {"metavar": "N", "type": _typed(_seed)}),
+           {"metavar": "N", "type": _typed(_seed)}, "load.seed"),
     Option("--slo", 'objectives of all points instead of the profile\'s: "p99_ttft<=2s,p99_tpot<=50ms", or none',
            {"metavar": "LIST", "type": _typed(parse_objectives)}),
     Option("--goodput", 'limits of one request to count as good: "ttft:2s tpot:50ms e2el:10s"',
            {"metavar": "LIST", "type": _typed(parse_goodput)}),
-    Option("--server-profile", "bracket each point with the server's /start_profile and /stop_profile", _TRUE),
+    Option("--server-profile", "bracket each point with the server's /start_profile and /stop_profile", _TRUE, "load.server_profile"),
     Option("--repeat", "measure each point N times, in rounds", {"metavar": "N", "type": _whole(1), "default": 1}),
     Option("--resume", "keep points that already have a valid result of the same server and settings", _TRUE),
     Option("--load-processes", "load processes that share one point's load, or auto",
-           {"metavar": "N", "type": _typed(_processes)}),
+           {"metavar": "N", "type": _typed(_processes)}, "load.processes"),
     Option("--load-hosts", "spread each point's load over hosts of this Slurm allocation: all, a number, or names",
            {"metavar": "all|N|NAMES"}),
     Option("--keep-server", "leave a server that this session started in Slurm running", _TRUE),
@@ -148,28 +148,17 @@ OPTIONS = (
     Option("--no-plot", "do not draw pictures when the sweep ends", _TRUE),
 )  # fmt: skip
 
-# option → key of the profile's [load]
-_LOAD = {
-    "--num-prompts": "num_prompts",
-    "--num-warmups": "num_warmups",
-    "--request-rate": "request_rate",
-    "--burstiness": "burstiness",
-    "--random-range-ratio": "range_ratio",
-    "--random-prefix-len": "prefix_len",
-    "--ignore-eos": "ignore_eos",
-    "--load-processes": "processes",
-}
-
 
 def apply_options(profile: Profile, option: Callable[[str], Any]) -> Profile:
     """The profile as the command line overrides it; `option` gives the value of a flag, None where it was not given."""
-    load = {key: option(flag) for flag, key in _LOAD.items() if option(flag) is not None}
-    if option("--seed") is not None:
-        load["seed"] = option("--seed")
-    if option("--server-profile"):
-        load["server_profile"] = True
-    model = {key: option(flag) for flag, key in (("--model", "id"), ("--tokenizer", "tokenizer")) if option(flag)}
-    profile = replace(profile, load=replace(profile.load, **load), model=replace(profile.model, **model))
+    tables: dict[str, dict[str, Any]] = {}
+    for one in OPTIONS:
+        value = option(one.flag) if one.sets else None
+        if value not in (None, "", one.kwargs.get("default")):
+            table, _, key = one.sets.partition(".")
+            tables.setdefault(table, {})[key] = value
+    changed: dict[str, Any] = {name: replace(getattr(profile, name), **keys) for name, keys in tables.items()}
+    profile = replace(profile, **changed)
     if option("--slo") is not None:
         profile = replace(profile, slo=replace(profile.slo, limits_s=option("--slo"), overrides=()))
     if option("--goodput") is not None:

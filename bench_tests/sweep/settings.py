@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import Field, dataclass, field
+from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from bench_tests.errors import UsageError
@@ -91,9 +91,13 @@ def _seed(value: object, where: str) -> int | None:
     return None if value == "fresh" else _whole(0, 2**63 - 1)(value, where)
 
 
-def key(check: Check, default: Any, doc: str) -> Any:
-    """A profile key: how it is checked, what it is when nothing is said, and what it means."""
-    return field(default=default, metadata={"check": check, "doc": doc})
+def key(check: Check, default: Any, doc: str, *, shapes: bool = True) -> Any:
+    """A profile key: how it is checked, what it is when nothing is said, and what it means.
+
+    A key of [load] that `shapes` the load is in every result's settings, and results that differ in it are not
+    comparable; the others only say how many requests there are, or how they are carried.
+    """
+    return field(default=default, metadata={"check": check, "doc": doc, "shapes": shapes})
 
 
 def checked(spec: Field[Any], value: object, where: str) -> Any:
@@ -121,10 +125,18 @@ class Sweep:
 @dataclass(frozen=True)
 class Load:
     endpoint: str = key(_one_of("completions"), "completions", "which endpoint is loaded: /v1/completions, streamed")
-    prompts_per_concurrency: int = key(_whole(1), 10, "measured requests a point: this times its concurrency")
-    num_prompts: int = key(_whole(0), 0, "measured requests a point, whatever its concurrency; 0: by concurrency")
-    warmups_per_concurrency: int = key(_whole(0), 2, "requests before the measured ones: this times the concurrency")
-    num_warmups: int = key(_whole(-1), -1, "warm-ups a point, whatever its concurrency; -1: by concurrency")
+    prompts_per_concurrency: int = key(
+        _whole(1), 10, "measured requests a point: this times its concurrency", shapes=False
+    )
+    num_prompts: int = key(
+        _whole(0), 0, "measured requests a point, whatever its concurrency; 0: by concurrency", shapes=False
+    )
+    warmups_per_concurrency: int = key(
+        _whole(0), 2, "requests before the measured ones: this times the concurrency", shapes=False
+    )
+    num_warmups: int = key(
+        _whole(-1), -1, "warm-ups a point, whatever its concurrency; -1: by concurrency", shapes=False
+    )
     request_rate: float = key(parse_rate, math.inf, "requests started per second; inf: as the concurrency allows")
     burstiness: float = key(_number(0, above=True), 1.0, "shape of the gamma gaps at a rate: 1 Poisson, less burstier")
     range_ratio: float = key(_number(0, 0.999), 0.0, "lengths are uniform in ISL × (1 ± this), likewise OSL")
@@ -133,20 +145,32 @@ class Load:
     temperature: float = key(_number(0), 0.0, "sampling temperature")
     prompt_format: str = key(_one_of("ids", "text"), "ids", "prompts as token ids, or as text made with the tokenizer")
     seed: int | None = key(
-        _seed, None, 'a number draws the same prompts each time; "fresh" draws new ones each session'
+        _seed, None, 'a number draws the same prompts each time; "fresh" draws new ones each session', shapes=False
     )
     extra_body: dict[str, Any] = field(
-        default_factory=dict, metadata={"check": _table, "doc": "further fields of each request's JSON"}
+        default_factory=dict, metadata={"check": _table, "doc": "further fields of each request's JSON", "shapes": True}
     )
     processes: int = key(
         _whole(0, 256),
         1,
         "load processes that share a point; 0: as many as the concurrency needs and spare cores allow",
+        shapes=False,
     )
-    server_profile: bool = key(_flag, False, "bracket each point with the server's /start_profile and /stop_profile")
+    server_profile: bool = key(
+        _flag, False, "bracket each point with the server's /start_profile and /stop_profile", shapes=False
+    )
     metadata: dict[str, Any] = field(
-        default_factory=dict, metadata={"check": _table, "doc": "what else a result shall carry, as it is"}
+        default_factory=dict,
+        metadata={"check": _table, "doc": "what else a result shall carry, as it is", "shapes": False},
     )
+
+    def shape(self) -> dict[str, Any]:
+        """What shapes the load, by key, as a result's settings say it (JSON has no infinite rate)."""
+        shaping = {f.name: getattr(self, f.name) for f in fields(self) if f.metadata["shapes"]}
+        return shaping | {
+            "endpoint": f"/v1/{self.endpoint}",
+            "request_rate": "inf" if math.isinf(self.request_rate) else self.request_rate,
+        }
 
 
 @dataclass(frozen=True)

