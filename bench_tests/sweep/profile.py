@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_tests.errors import UsageError
-from bench_tests.sweep import settings
+from bench_tests.sweep import keys, settings
 from bench_tests.sweep.point import Point, grid
 from bench_tests.sweep.slo import Goodput, Slo, parse_goodput, parse_slo_table
 
@@ -175,7 +175,7 @@ def _build_table(kind: type, table: object, where: str) -> Any:
     specs = {spec.name: spec for spec in dataclasses.fields(kind)}
     for unknown in table.keys() - specs.keys():
         raise UsageError(_unknown(where, unknown, list(specs)))
-    return kind(**{name: settings.checked(specs[name], value, f"{where}.{name}") for name, value in table.items()})
+    return kind(**{name: keys.checked(specs[name], value, f"{where}.{name}") for name, value in table.items()})
 
 
 def _unknown(where: str, key: str, known: list[str]) -> str:

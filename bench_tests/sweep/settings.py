@@ -6,162 +6,72 @@ The documentation test, the reader and `--help` texts all go by this list. Knows
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from bench_tests.errors import UsageError
+from bench_tests.sweep.keys import flag, key, list_of, maybe, number, one_of, seed, table, text, whole
 from bench_tests.sweep.units import parse_duration_s, parse_rate
 
 __all__ = ["Container", "Load", "Model", "Server", "Sim", "Slurm", "Sweep", "Tiers", "Timeouts", "Validity"]
 
-Check = Callable[[object, str], Any]
-
-
-def _whole(low: int, high: int = 10**9) -> Check:
-    def check(value: object, where: str) -> int:
-        if type(value) is not int or not low <= value <= high:
-            most = f" and at most {high}" if high < 10**9 else ""
-            raise UsageError(f"{where}: {value!r}; expected a whole number of at least {low}{most}")
-        return value
-
-    return check
-
-
-def _number(low: float, high: float = math.inf, *, above: bool = False) -> Check:
-    def check(value: object, where: str) -> float:
-        fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if not fits or not low <= float(value) <= high or (above and float(value) == low):  # type: ignore[arg-type]
-            bound = f"{'above' if above else 'of at least'} {low:g}" + (
-                f" and at most {high:g}" if high < math.inf else ""
-            )
-            raise UsageError(f"{where}: {value!r}; expected a number {bound}")
-        return float(value)  # type: ignore[arg-type]
-
-    return check
-
-
-def _text(value: object, where: str) -> str:
-    if not isinstance(value, str) or not value.strip() or any(ord(c) < 32 for c in value):
-        raise UsageError(f"{where}: {value!r}; expected a text in quotes, not empty, without control characters")
-    return value
-
-
-def _maybe(value: object, where: str) -> str:
-    """A text that may be empty: how a derived profile takes back what its base says."""
-    return "" if value == "" else _text(value, where)
-
-
-def _flag(value: object, where: str) -> bool:
-    if not isinstance(value, bool):
-        raise UsageError(f"{where}: {value!r}; expected true or false")
-    return value
-
-
-def _one_of(*names: str) -> Check:
-    def check(value: object, where: str) -> str:
-        if value not in names:
-            raise UsageError(f"{where}: {value!r}; expected one of {', '.join(names)}")
-        return str(value)
-
-    return check
-
-
-def _list_of(item: Check, *, unique: bool = False, may_be_empty: bool = True) -> Check:
-    def check(value: object, where: str) -> tuple[Any, ...]:
-        if not isinstance(value, list):
-            raise UsageError(f"{where}: {value!r}; expected a list in [ ]")
-        items = tuple(item(entry, f"{where}[{number}]") for number, entry in enumerate(value))
-        if not items and not may_be_empty:
-            raise UsageError(f"{where}: the list is empty; expected at least one value")
-        if unique and len(set(items)) != len(items):
-            raise UsageError(f"{where}: {value!r} holds a value twice; keep one of each")
-        return items
-
-    return check
-
-
-def _table(value: object, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise UsageError(f"{where}: {value!r}; expected a table")
-    return value
-
-
-def _seed(value: object, where: str) -> int | None:
-    return None if value == "fresh" else _whole(0, 2**63 - 1)(value, where)
-
-
-def key(check: Check, default: Any, doc: str, *, shapes: bool = True) -> Any:
-    """A profile key: how it is checked, what it is when nothing is said, and what it means.
-
-    A key of [load] that `shapes` the load is in every result's settings, and results that differ in it are not
-    comparable; the others only say how many requests there are, or how they are carried.
-    """
-    return field(default=default, metadata={"check": check, "doc": doc, "shapes": shapes})
-
-
-def checked(spec: Field[Any], value: object, where: str) -> Any:
-    """The value of a key after its check."""
-    return spec.metadata["check"](value, where)
-
 
 @dataclass(frozen=True)
 class Model:
-    id: str = key(_maybe, "", "the model as the server serves it; empty: whatever the server serves")
-    tokenizer: str = key(_maybe, "", "name or folder for transformers' AutoTokenizer; empty: the model's id")
-    vocab_size: int = key(_whole(0), 0, "token ids are drawn below this; 0: as many of 32000 as the server accepts")
-    special_ids: tuple[int, ...] = key(_list_of(_whole(0)), (), "token ids that are never drawn")
-    first_id: int = key(_whole(0), 100, "the lowest id drawn: ids below it are often special")
+    id: str = key(maybe, "", "the model as the server serves it; empty: whatever the server serves")
+    tokenizer: str = key(maybe, "", "name or folder for transformers' AutoTokenizer; empty: the model's id")
+    vocab_size: int = key(whole(0), 0, "token ids are drawn below this; 0: as many of 32000 as the server accepts")
+    special_ids: tuple[int, ...] = key(list_of(whole(0)), (), "token ids that are never drawn")
+    first_id: int = key(whole(0), 100, "the lowest id drawn: ids below it are often special")
 
 
 @dataclass(frozen=True)
 class Sweep:
-    isl: tuple[int, ...] = key(_list_of(_whole(1), unique=True), (), "input lengths in tokens")
-    osl: tuple[int, ...] = key(_list_of(_whole(1), unique=True), (128,), "output lengths in tokens")
-    concurrency: tuple[int, ...] = key(_list_of(_whole(1), unique=True), (), "requests at a time")
-    points: tuple[str, ...] = key(_list_of(_text, unique=True), (), "further points, such as isl2048-osl128-conc16")
+    isl: tuple[int, ...] = key(list_of(whole(1), unique=True), (), "input lengths in tokens")
+    osl: tuple[int, ...] = key(list_of(whole(1), unique=True), (128,), "output lengths in tokens")
+    concurrency: tuple[int, ...] = key(list_of(whole(1), unique=True), (), "requests at a time")
+    points: tuple[str, ...] = key(list_of(text, unique=True), (), "further points, such as isl2048-osl128-conc16")
 
 
 @dataclass(frozen=True)
 class Load:
-    endpoint: str = key(_one_of("completions"), "completions", "which endpoint is loaded: /v1/completions, streamed")
+    endpoint: str = key(one_of("completions"), "completions", "which endpoint is loaded: /v1/completions, streamed")
     prompts_per_concurrency: int = key(
-        _whole(1), 10, "measured requests a point: this times its concurrency", shapes=False
+        whole(1), 10, "measured requests a point: this times its concurrency", shapes=False
     )
     num_prompts: int = key(
-        _whole(0), 0, "measured requests a point, whatever its concurrency; 0: by concurrency", shapes=False
+        whole(0), 0, "measured requests a point, whatever its concurrency; 0: by concurrency", shapes=False
     )
     warmups_per_concurrency: int = key(
-        _whole(0), 2, "requests before the measured ones: this times the concurrency", shapes=False
+        whole(0), 2, "requests before the measured ones: this times the concurrency", shapes=False
     )
     num_warmups: int = key(
-        _whole(-1), -1, "warm-ups a point, whatever its concurrency; -1: by concurrency", shapes=False
+        whole(-1), -1, "warm-ups a point, whatever its concurrency; -1: by concurrency", shapes=False
     )
     request_rate: float = key(parse_rate, math.inf, "requests started per second; inf: as the concurrency allows")
-    burstiness: float = key(_number(0, above=True), 1.0, "shape of the gamma gaps at a rate: 1 Poisson, less burstier")
-    range_ratio: float = key(_number(0, 0.999), 0.0, "lengths are uniform in ISL × (1 ± this), likewise OSL")
-    prefix_len: int = key(_whole(0), 0, "tokens before the ISL that all prompts share at their start")
-    ignore_eos: bool = key(_flag, True, "generate exactly OSL tokens")
-    temperature: float = key(_number(0), 0.0, "sampling temperature")
-    prompt_format: str = key(_one_of("ids", "text"), "ids", "prompts as token ids, or as text made with the tokenizer")
+    burstiness: float = key(number(0, above=True), 1.0, "shape of the gamma gaps at a rate: 1 Poisson, less burstier")
+    range_ratio: float = key(number(0, 0.999), 0.0, "lengths are uniform in ISL × (1 ± this), likewise OSL")
+    prefix_len: int = key(whole(0), 0, "tokens before the ISL that all prompts share at their start")
+    ignore_eos: bool = key(flag, True, "generate exactly OSL tokens")
+    temperature: float = key(number(0), 0.0, "sampling temperature")
+    prompt_format: str = key(one_of("ids", "text"), "ids", "prompts as token ids, or as text made with the tokenizer")
     seed: int | None = key(
-        _seed, None, 'a number draws the same prompts each time; "fresh" draws new ones each session', shapes=False
+        seed, None, 'a number draws the same prompts each time; "fresh" draws new ones each session', shapes=False
     )
     extra_body: dict[str, Any] = field(
-        default_factory=dict, metadata={"check": _table, "doc": "further fields of each request's JSON", "shapes": True}
+        default_factory=dict, metadata={"check": table, "doc": "further fields of each request's JSON", "shapes": True}
     )
     processes: int = key(
-        _whole(0, 256),
+        whole(0, 256),
         1,
         "load processes that share a point; 0: as many as the concurrency needs and spare cores allow",
         shapes=False,
     )
     server_profile: bool = key(
-        _flag, False, "bracket each point with the server's /start_profile and /stop_profile", shapes=False
+        flag, False, "bracket each point with the server's /start_profile and /stop_profile", shapes=False
     )
     metadata: dict[str, Any] = field(
         default_factory=dict,
-        metadata={"check": _table, "doc": "what else a result shall carry, as it is", "shapes": False},
+        metadata={"check": table, "doc": "what else a result shall carry, as it is", "shapes": False},
     )
 
     def shape(self) -> dict[str, Any]:
@@ -184,88 +94,84 @@ class Timeouts:
 
 @dataclass(frozen=True)
 class Server:
-    engine: str = key(_text, "vllm", "the engine's name in results")
+    engine: str = key(text, "vllm", "the engine's name in results")
     gpus_per_node: int = key(
-        _whole(-1), -1, "GPUs asked from Slurm on each node; -1: TP × DP × PP over the nodes; 0: none"
+        whole(-1), -1, "GPUs asked from Slurm on each node; -1: TP × DP × PP over the nodes; 0: none"
     )
-    nodes: int = key(_whole(1), 1, "nodes of the server's job")
-    tensor_parallel: int = key(_whole(1), 1, "TP")
-    data_parallel: int = key(_whole(1), 1, "DP")
-    pipeline_parallel: int = key(_whole(1), 1, "PP")
+    nodes: int = key(whole(1), 1, "nodes of the server's job")
+    tensor_parallel: int = key(whole(1), 1, "TP")
+    data_parallel: int = key(whole(1), 1, "DP")
+    pipeline_parallel: int = key(whole(1), 1, "PP")
     serve_command: tuple[str, ...] = key(
-        _list_of(_text, may_be_empty=False),
+        list_of(text, may_be_empty=False),
         ("vllm", "serve"),
         "what serves; the model ({model} puts it elsewhere), its flags, --host and --port follow",
     )
-    serve_args: tuple[str, ...] = key(_list_of(_text), (), "flags of the serve command")
-    download_dir: str = key(_maybe, "", "where weights lie; becomes --download-dir")
-    env: dict[str, Any] = field(default_factory=dict, metadata={"check": _table, "doc": "environment of the server"})
-    host: str = key(_text, "127.0.0.1", "address that a local server listens on")
-    port: int = key(_whole(0, 65535), 8000, "port; when it is taken, a free one is used")
+    serve_args: tuple[str, ...] = key(list_of(text), (), "flags of the serve command")
+    download_dir: str = key(maybe, "", "where weights lie; becomes --download-dir")
+    env: dict[str, Any] = field(default_factory=dict, metadata={"check": table, "doc": "environment of the server"})
+    host: str = key(text, "127.0.0.1", "address that a local server listens on")
+    port: int = key(whole(0, 65535), 8000, "port; when it is taken, a free one is used")
     startup_timeout: float = key(parse_duration_s, 3600.0, "from start to /health")
     stop_timeout: float = key(parse_duration_s, 30.0, "from TERM to KILL")
 
 
 @dataclass(frozen=True)
 class Container:
-    image: str = key(_maybe, "", "pyxis image; empty: no container")
-    mounts: tuple[str, ...] = key(_list_of(_text), (), "pyxis mounts, HOST:CONTAINER; $VARIABLES are expanded")
+    image: str = key(maybe, "", "pyxis image; empty: no container")
+    mounts: tuple[str, ...] = key(list_of(text), (), "pyxis mounts, HOST:CONTAINER; $VARIABLES are expanded")
     extra: tuple[str, ...] = key(
-        _list_of(_text), (), "further srun options of the container, such as --container-writable"
+        list_of(text), (), "further srun options of the container, such as --container-writable"
     )
 
 
 @dataclass(frozen=True)
 class Slurm:
-    memory: str = key(_text, "16G", "memory of the server's job")
-    cpus: int = key(_whole(0), 0, "cores of the server's job; 0: the partition's default")
-    time: str = key(_text, "04:00:00", "time limit of the server's job")
-    partition: str = key(_maybe, "", "partition; empty: the cluster's default")
-    account: str = key(_maybe, "", "account; empty: the user's default")
-    extra: tuple[str, ...] = key(_list_of(_text), (), "further sbatch options of the server's job")
+    memory: str = key(text, "16G", "memory of the server's job")
+    cpus: int = key(whole(0), 0, "cores of the server's job; 0: the partition's default")
+    time: str = key(text, "04:00:00", "time limit of the server's job")
+    partition: str = key(maybe, "", "partition; empty: the cluster's default")
+    account: str = key(maybe, "", "account; empty: the user's default")
+    extra: tuple[str, ...] = key(list_of(text), (), "further sbatch options of the server's job")
     pending_timeout: float = key(parse_duration_s, 24 * 3600.0, "how long a job may be pending")
     return_timeout: float = key(parse_duration_s, 600.0, "how long to wait for a requeued job to serve again")
 
 
 @dataclass(frozen=True)
 class Tiers:
-    ttft: tuple[float, ...] = key(_list_of(parse_duration_s, unique=True), (), "p99 TTFT tiers of the SLA frontier")
-    tpot: tuple[float, ...] = key(_list_of(parse_duration_s, unique=True), (), "p99 TPOT tiers of the SLA frontier")
+    ttft: tuple[float, ...] = key(list_of(parse_duration_s, unique=True), (), "p99 TTFT tiers of the SLA frontier")
+    tpot: tuple[float, ...] = key(list_of(parse_duration_s, unique=True), (), "p99 TPOT tiers of the SLA frontier")
 
 
 @dataclass(frozen=True)
 class Validity:
-    max_failed_share: float = key(_number(0, 1), 0.0, "failed requests over all measured ones")
+    max_failed_share: float = key(number(0, 1), 0.0, "failed requests over all measured ones")
     max_blur_share: float = key(
-        _number(0, 1),
+        number(0, 1),
         0.01,
         "how far merged reads may move an asserted figure (p99 TTFT and TPOT without any), as a share of it",
     )
     max_pause: float = key(parse_duration_s, 0.25, "longest time in which a load process did not look at its sockets")
-    max_client_cpu: float = key(_number(0, 1), 0.9, "CPU share of a load process; above it the loop is near its limit")
+    max_client_cpu: float = key(number(0, 1), 0.9, "CPU share of a load process; above it the loop is near its limit")
     max_core_wait: float = key(
         parse_duration_s, 0.001, "mean time for which a load process stood ready without a core before each look"
     )
     min_concurrency_share: float = key(
-        _number(0, 1), 0.95, "mean requests in flight in the steady state over those asked"
+        number(0, 1), 0.95, "mean requests in flight in the steady state over those asked"
     )
-    min_rate_share: float = key(_number(0, 1), 0.9, "achieved request rate over the one asked")
-    max_cache_share: float = key(_number(0, 1), 0.01, "prompt tokens from the prefix cache beyond the shared prefix")
+    min_rate_share: float = key(number(0, 1), 0.9, "achieved request rate over the one asked")
+    max_cache_share: float = key(number(0, 1), 0.01, "prompt tokens from the prefix cache beyond the shared prefix")
     max_clock_step: float = key(parse_duration_s, 0.001, "how far CLOCK_REALTIME may step against CLOCK_MONOTONIC")
-    min_p99_requests: int = key(
-        _whole(1), 100, "requests below which a p99 is little more than the maximum: it is said"
-    )
+    min_p99_requests: int = key(whole(1), 100, "requests below which a p99 is little more than the maximum: it is said")
 
 
 @dataclass(frozen=True)
 class Sim:
-    max_model_len: int = key(_whole(16), 131072, "context of the simulated model, tokens")
-    prefill_tok_per_s: float = key(_number(0, above=True), 400000.0, "prefill speed of the simulated engine")
-    max_batched_tokens: int = key(_whole(16), 8192, "prefill token budget of a step")
-    max_num_seqs: int = key(_whole(1), 256, "running sequences at most")
-    step_ms: float = key(_number(0, above=True), 4.0, "a decode step's fixed part")
-    step_per_seq_us: float = key(_number(0), 20.0, "a decode step's part per running sequence")
-    step_per_ktoken_us: float = key(_number(0), 2.0, "a decode step's part per 1,000 tokens of context")
-    faults: tuple[str, ...] = key(
-        _list_of(_text), (), "fault switches of the simulated server, NAME[:PROBABILITY[:ARG]]"
-    )
+    max_model_len: int = key(whole(16), 131072, "context of the simulated model, tokens")
+    prefill_tok_per_s: float = key(number(0, above=True), 400000.0, "prefill speed of the simulated engine")
+    max_batched_tokens: int = key(whole(16), 8192, "prefill token budget of a step")
+    max_num_seqs: int = key(whole(1), 256, "running sequences at most")
+    step_ms: float = key(number(0, above=True), 4.0, "a decode step's fixed part")
+    step_per_seq_us: float = key(number(0), 20.0, "a decode step's part per running sequence")
+    step_per_ktoken_us: float = key(number(0), 2.0, "a decode step's part per 1,000 tokens of context")
+    faults: tuple[str, ...] = key(list_of(text), (), "fault switches of the simulated server, NAME[:PROBABILITY[:ARG]]")
