@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -55,7 +56,9 @@ class Sweep(Facts):
         """The load of one run of a point; takes its prompts' running numbers."""
         profile, load = self.profile, self.profile.load
         if load.prompt_format == "ids" and not self.vocab_size:
-            self.vocab_size = profile.model.vocab_size or find_vocab(self.served.endpoint, self.model.model)
+            self.vocab_size = profile.model.vocab_size or asyncio.run(
+                find_vocab(self.served.endpoint, self.model.model)
+            )
         needed = context_needed(point.isl, point.osl, load.range_ratio, load.prefix_len)
         if self.model.max_model_len is not None and needed > self.model.max_model_len:
             raise NotMeasured(
@@ -119,23 +122,25 @@ class Sweep(Facts):
         except NotMeasured as why:
             return self._keep(point, run, started, None, None, Verdict(ERROR, (str(why),)), [])
         endpoint = self.served.endpoint
-        before = read_metrics(endpoint, self.model.model)
+        before = asyncio.run(read_metrics(endpoint, self.model.model))
         if self.profile.load.server_profile:
-            post_json(endpoint, "/start_profile", {})
+            asyncio.run(post_json(endpoint, "/start_profile", {}))
         try:
             launcher = srun_prefixes(list(self.hosts), plan.workers) if self.hosts else None
             budget = self.budget(point)
             early = EarlyVerdict(self.profile.slo.objectives(point), budget, point.conc) if budget else None
             enough = early.add if early else None
-            load = run_load(plan, launcher=launcher, watch=self.served.gone, enough=enough, show=show)
+            load = run_load(
+                plan, launcher=launcher, watch=lambda: asyncio.run(self.served.gone()), enough=enough, show=show
+            )
         except (NotMeasured, UsageError) as why:
             measurement = self._keep(point, run, started, plan, None, Verdict(ERROR, (str(why),)), [])
             self._still_there(str(why))
             return measurement
         finally:
             if self.profile.load.server_profile:
-                post_json(endpoint, "/stop_profile", {})
-        counted = read_metrics(endpoint, self.model.model)
+                asyncio.run(post_json(endpoint, "/stop_profile", {}))
+        counted = asyncio.run(read_metrics(endpoint, self.model.model))
         checks = check_run(load.records, self.run_facts(point, load, before, counted), self.profile.validity)
         objectives = self.profile.slo.objectives(point)
         ended = early.finish(load.records) if early else None
@@ -150,14 +155,14 @@ class Sweep(Facts):
 
     def _still_there(self, why: str) -> None:
         """After trouble: raise ServerGone when the server does not answer any more."""
-        gone = self.served.gone()
+        gone = asyncio.run(self.served.gone())
         deadline = time.monotonic() + REVIVE_S
-        while gone is None and (reason := why_unhealthy(self.served.endpoint, 2.0)):
+        while gone is None and (reason := asyncio.run(why_unhealthy(self.served.endpoint, 2.0))):
             if time.monotonic() > deadline:
                 gone = f"the server at {self.served.endpoint.base_url} does not serve any more: {reason}"
             else:
                 time.sleep(0.5)
-                gone = self.served.gone()
+                gone = asyncio.run(self.served.gone())
         if gone is not None:
             raise ServerGone(gone)
         if SILENT in why:
@@ -167,7 +172,7 @@ class Sweep(Facts):
         """Raise ServerStuck when a server that has let many wait leaves one token unanswered too; its front may live."""
         limit_s = min(STUCK_S, max(5.0, self.profile.timeouts.first_token))
         body = {"model": self.model.model, "prompt": [self.profile.model.first_id], "max_tokens": 1}
-        if post_json(self.served.endpoint, "/v1/completions", body, limit_s) is None:
+        if asyncio.run(post_json(self.served.endpoint, "/v1/completions", body, limit_s)) is None:
             url = self.served.endpoint.base_url
             raise ServerStuck(
                 f"the server at {url} is stuck: {why}; nor did it answer a prompt of one token within {limit_s:g} s"

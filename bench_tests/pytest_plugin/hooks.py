@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import signal
 import time
@@ -125,7 +126,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if not _ours(session.config):
         return
     try:
-        state.choice = choose(state.option)
+        state.choice = asyncio.run(choose(state.option))
         _writable(state)
         state.points = selected_points(state.choice.profile, state.option("--point"))
     except UsageError as why:
@@ -210,8 +211,8 @@ def sweep(request: pytest.FixtureRequest) -> Iterator[Sweep]:
     try:
         with state.terminal.uncaptured() as say:
             hosts = load_hosts(state.option("--load-hosts")) if state.option("--load-hosts") else []
-            served = obtain(choice, state.results_dir / "logs", bool(state.option("--keep-server")), say)
-            model = look_at(served.endpoint, choice.profile.model.id)
+            served = asyncio.run(obtain(choice, state.results_dir / "logs", bool(state.option("--keep-server")), say))
+            model = asyncio.run(look_at(served.endpoint, choice.profile.model.id))
         metadata = dict(request.config.getoption("metadata", None) or ())  # pytest-metadata's --metadata KEY VALUE
         found = Sweep(choice.profile, served, model, state.results_dir, metadata, load_calibrations(), hosts=hosts)
         if state.option("--resume"):
@@ -226,7 +227,7 @@ def sweep(request: pytest.FixtureRequest) -> Iterator[Sweep]:
     finally:
         if served is not None:
             with state.terminal.uncaptured():
-                served.stop()
+                asyncio.run(served.stop())
 
 
 @pytest.fixture
@@ -288,7 +289,7 @@ def _measure(state: Session, sweep: Sweep, point: Point, run: int) -> Measuremen
         except ServerGone as why:
             with state.terminal.uncaptured() as say:
                 say(str(why))
-                if last_try or isinstance(why, ServerStuck) or not sweep.served.wait_for_return(say):
+                if last_try or isinstance(why, ServerStuck) or not asyncio.run(sweep.served.wait_for_return(say)):
                     state.no_server = str(why)
                     raise
         except UsageError as why:

@@ -1,23 +1,38 @@
-"""Attach to a server that runs already, and make sure before the first load that it is the one to be measured.
-
-Knows the endpoint and the errors.
-"""
+"""Attach to a server that runs already, and make sure before the first load that it is the one to be measured."""
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field
-from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from typing import Any, NamedTuple
 
 from bench_tests.errors import ServerError, UsageError
-from bench_tests.server.client import get, post_json, why_unreachable
+from bench_tests.server.client import Reply, Unreachable, ask, get, post_json
+from bench_tests.server.net import clear_proxy
 from bench_tests.server.served import Endpoint, Say
+from bench_tests.text import harmless
 
-__all__ = ["AttachedServer", "ServedModel", "clean_url", "find_vocab", "look_at", "mask_url"]
+__all__ = ["AttachedServer", "BaseURL", "ServedModel", "clean_url", "find_vocab", "look_at", "mask_url", "split_url"]
 
 VOCABS = (32000, 16000, 8000, 4000, 2000, 1000, 500)
+SHOWN_MODELS = 8  # names of a long list of models that a message shows
+# what belongs to the API and not to the server's address
+_API_PATHS = ("/chat/completions", "/completions", "/models")
+_HEALTH_S = 2.0  # /health is a note: it is not waited for
+# what a server says of itself → the engine's name in results, by the first word that fits
+_ENGINES = {
+    "vllm": "vllm",
+    "sglang": "sglang",
+    "llamacpp": "llama.cpp",
+    "llama.cpp": "llama.cpp",
+    "huggingface": "tgi",
+    "nvidia": "trtllm",
+    "tensorrt": "trtllm",
+    "lmdeploy": "lmdeploy",
+    "ollama": "ollama",
+    "transformers": "transformers",
+    "litellm": "litellm",
+}
 
 
 @dataclass(frozen=True)
@@ -30,6 +45,8 @@ class ServedModel:
     version: str
     simulated: bool
     root: str = ""
+    engine: str = ""  # "": it does not say
+    notes: tuple[str, ...] = ()  # what a person should know of it, once
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -50,33 +67,63 @@ class AttachedServer:
     kind: str = "attach"
     extra: dict[str, Any] = field(default_factory=dict)
 
-    def gone(self) -> str | None:
+    async def gone(self) -> str | None:
         return None
 
-    def wait_for_return(self, say: Say) -> bool:
+    async def wait_for_return(self, say: Say) -> bool:
         return False
 
     def facts(self) -> dict[str, Any]:
         return {"kind": self.kind, "source": self.source, **self.extra}
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         return
 
 
+class BaseURL(NamedTuple):
+    """A base URL in its two parts; the query may hold a key."""
+
+    base: str
+    query: str
+
+
 def clean_url(text: str, where: str) -> str:
-    """The base URL as everything uses it: http(s)://HOST[:PORT][/PATH], no /v1, no login. Raises UsageError."""
+    """The base URL without its query; see split_url. Raises UsageError."""
+    return split_url(text, where).base
+
+
+def split_url(text: str, where: str) -> BaseURL:
+    """The base URL as everything uses it: http(s)://HOST[:PORT][/PATH], no /v1, no login; and its query.
+
+    An API path at its end (/v1, /v1/completions, ...) is taken off. Raises UsageError, without what may be a key.
+    """
+    from yarl import URL
+
     text = text.strip()
+    shown = repr(mask_url(text))
+    if not text:
+        raise UsageError(f"{where}: it is empty (a variable that is not set?); expected http://HOST[:PORT]")
+    if any(ord(c) <= 32 or ord(c) == 127 for c in text):
+        raise UsageError(f"{where} {shown}: it holds blanks or control characters; expected http://HOST[:PORT]")
     try:
-        url = urlsplit(text if "//" in text else f"http://{text}")
-        _ = url.port
+        url = URL(text if "//" in text else f"http://{text}", encoded=True)
+        host, port = url.host, url.explicit_port
     except ValueError as why:
-        raise UsageError(f"{where} {mask_url(text)!r}: {why}; expected http://HOST[:PORT]") from None
-    if url.scheme not in ("http", "https") or not url.hostname:
-        raise UsageError(f"{where} {mask_url(text)!r}: expected http://HOST[:PORT] or https://HOST[:PORT]")
-    if url.username or url.password or url.query:
-        raise UsageError(f"{where} {mask_url(text)!r}: a key does not belong in a URL; set $OPENAI_API_KEY instead")
-    path = url.path.rstrip("/").removesuffix("/v1").rstrip("/")
-    return urlunsplit((url.scheme, url.netloc, path, "", ""))
+        said = harmless(str(why)) if "@" not in text else "not a URL"
+        raise UsageError(f"{where} {shown}: {said}; expected http://HOST[:PORT]") from None
+    if url.scheme not in ("http", "https") or not host:
+        raise UsageError(f"{where} {shown}: expected http://HOST[:PORT] or https://HOST[:PORT]")
+    if port is not None and not 0 < port < 65536:
+        raise UsageError(f"{where} {shown}: port {port} is out of range; expected http://HOST[:PORT]")
+    if url.user or url.password:
+        raise UsageError(f"{where} {shown}: a key does not belong in a URL; set $OPENAI_API_KEY instead")
+    path = url.raw_path.rstrip("/")
+    for end in _API_PATHS:
+        if path.endswith(f"/v1{end}"):
+            path = path.removesuffix(end)
+    path = path.removesuffix("/v1").rstrip("/")
+    authority = f"[{host}]" if ":" in host else host
+    return BaseURL(f"{url.scheme}://{authority}{f':{port}' if port else ''}{path}", url.raw_query_string)
 
 
 def mask_url(text: str) -> str:
@@ -89,62 +136,131 @@ def mask_url(text: str) -> str:
     return f"{base}?***" if question else base
 
 
-def look_at(endpoint: Endpoint, wanted: str) -> ServedModel:
-    """Ask the server what it is: reachable, healthy, and serving `wanted` (any model when empty).
+async def look_at(endpoint: Endpoint, wanted: str) -> ServedModel:
+    """Ask the server what it is: reachable, and serving `wanted` (any model when empty). /v1/models decides.
 
     Raises ServerError that says which of these it is not, and what to do.
     """
     url = endpoint.base_url
-    why = why_unreachable(endpoint, "/health")
-    if why is not None:
-        raise ServerError(f"no server at {url}: {why}; start one (sbatch slurm/serve.sh) or check --base-url")
-    health = get(endpoint, "/health")
-    # /health is vLLM's; a server without it (404) may be fine all the same
-    if health is not None and health[0] >= 500:
-        raise ServerError(f"the server at {url} is not healthy: /health says HTTP {health[0]}; look at its log")
-    answer = get(endpoint, "/v1/models")
-    if answer is None:
-        raise ServerError(f"the server at {url} does not answer /v1/models; is it an OpenAI-compatible server?")
-    status, body = answer
-    if status in (401, 403):
-        raise ServerError(f"the server at {url} refuses the key (HTTP {status}); set $OPENAI_API_KEY to its key")
-    if status != 200:
-        raise ServerError(f"the server at {url} answers /v1/models with HTTP {status}; look at its log")
-    models = _models(body, url)
+    try:
+        answer = await ask(endpoint, "GET", "/v1/models", timeout_s=30.0)
+    except Unreachable as why:
+        mend = "" if clear_proxy(url) else "; start one (sbatch slurm/serve.sh) or check --base-url"
+        raise ServerError(f"no server at {url}: {why}{mend}") from None
+    models = _models(answer, url, wanted)
+    notes: list[str] = []
     names = [str(m["id"]) for m in models]
-    if wanted and wanted not in names:
-        served = ", ".join(names)
-        raise ServerError(f"the server at {url} serves {served}, not {wanted}; choose another --profile or server")
-    chosen = models[names.index(wanted)] if wanted else models[0]
-    version, simulated = _version(endpoint)
-    longest = chosen.get("max_model_len")
+    chosen: dict[str, Any] = {"id": wanted}
+    if wanted in names:
+        chosen = models[names.index(wanted)]
+    elif not wanted and names:
+        chosen = models[0]
+        if "*" in str(chosen["id"]):
+            raise ServerError(f"the server at {url} lists {_shown(names)}; name the model with --model")
+    elif names and not any(_fits(name, wanted) for name in names):
+        raise ServerError(
+            f"the server at {url} serves {_shown(names)}, not {wanted}; choose another --profile or server, or --model"
+        )
+    else:
+        listed = f"lists {_shown(names)}" if names else "lists no models"
+        notes.append(f"the server {listed}: {wanted} is taken on trust")
+    health = await get(endpoint, "/health", _HEALTH_S)
+    if health is None or health.status >= 500:
+        said = f"HTTP {health.status}" if health else f"nothing within {_HEALTH_S:g} s"
+        notes.append(f"/health says {said}; /v1/models answers, so it is measured")
+    version, simulated = await _version(endpoint)
+    simulated = simulated or chosen.get("owned_by") == "bench-tests-simulator"
     return ServedModel(
         model=str(chosen["id"]),
         all_models=tuple(names),
-        max_model_len=longest if isinstance(longest, int) else None,
+        max_model_len=_whole(chosen.get("max_model_len")),
         version=version,
-        simulated=simulated or chosen.get("owned_by") == "bench-tests-simulator",
-        root=str(chosen.get("root") or ""),
+        simulated=simulated,
+        root=harmless(str(chosen.get("root") or "")),
+        engine="sim" if simulated else await _engine(endpoint, chosen, answer),
+        notes=tuple(notes),
     )
 
 
-def _models(body: bytes, url: str) -> list[dict[str, Any]]:
-    try:
-        models = json.loads(body)["data"]
-        if models and all(isinstance(m["id"], str) for m in models):
-            return list(models)
-    except (ValueError, KeyError, TypeError, RecursionError):
-        pass
-    raise ServerError(f"the server at {url} answers /v1/models, but not with a list of models; is it a vLLM server?")
+def _models(answer: Reply, url: str, wanted: str) -> list[dict[str, Any]]:
+    """The list of models, in any of the shapes that servers give it; empty where there is none and one was named."""
+    if answer.status in (401, 403):
+        raise ServerError(
+            f"the server at {url} refuses the key ({answer.words()}); set $OPENAI_API_KEY to its key, or give the header "
+            "that it wants: --header NAME=VARIABLE"
+        )
+    if 300 <= answer.status < 400:
+        to = f" to {mask_url(answer.location)}" if answer.location else ""
+        raise ServerError(
+            f"the server at {url} redirects /v1/models{to} (HTTP {answer.status}), which is not followed; give the URL "
+            "that it leads to as --base-url"
+        )
+    if b"HTTPS port" in answer.body or (answer.status == 400 and b"HTTPS" in answer.body):
+        raise ServerError(f"the server at {url} answers {answer.words()}; does it serve https:// instead of http://?")
+    if answer.status >= 500:
+        raise ServerError(f"the server at {url} answers /v1/models with {answer.words()}; look at its log")
+    said = answer.json() if answer.status == 200 else None
+    listed = said.get("data", said.get("models")) if isinstance(said, dict) else said
+    if isinstance(listed, list) and all(isinstance(m, dict) for m in listed):
+        named = [m | {"id": m.get("id", m.get("name", m.get("model")))} for m in listed]
+        if all(isinstance(m["id"], str) and m["id"] for m in named) and (named or wanted):
+            return [m | {"id": str(m["id"])} for m in named]
+    if wanted:
+        return []
+    how = f"with {answer.words()}" if answer.status != 200 else "but not with a list of models"
+    raise ServerError(
+        f"the server at {url} answers /v1/models {how}; name the model with --model if it is an OpenAI-compatible "
+        "server, else check --base-url"
+    )
 
 
-def _version(endpoint: Endpoint) -> tuple[str, bool]:
-    answer = get(endpoint, "/version")
+def _fits(pattern: str, wanted: str) -> bool:
+    """A gateway's wildcard, such as openai/* or *."""
+    head, star, tail = pattern.partition("*")
+    return bool(star) and wanted.startswith(head) and wanted.endswith(tail)
+
+
+def _shown(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN_MODELS} more" if len(names) > SHOWN_MODELS else ""
+    return ", ".join(harmless(name) for name in names[:SHOWN_MODELS]) + more
+
+
+def _whole(value: object) -> int | None:
+    """A length that may come as a float or a text; None where it is none."""
     try:
-        said = json.loads(answer[1]) if answer and answer[0] == 200 else {}
-        return str(said.get("version", "unknown")), said.get("simulated") is True
-    except (ValueError, AttributeError, RecursionError):
+        return int(float(value)) if isinstance(value, int | float | str) and not isinstance(value, bool) else None
+    except (ValueError, OverflowError):
+        return None
+
+
+async def _version(endpoint: Endpoint) -> tuple[str, bool]:
+    answer = await get(endpoint, "/version")
+    said = answer.json() if answer is not None and answer.status == 200 else None
+    if not isinstance(said, dict):
         return "unknown", False
+    version = said.get("version")
+    return (harmless(version)[:100] if isinstance(version, str) and version else "unknown"), said.get(
+        "simulated"
+    ) is True
+
+
+async def _engine(endpoint: Endpoint, chosen: dict[str, Any], models: Reply) -> str:
+    """The engine by its own words: who owns the model, the server header, the names of its counters; "" for unknown."""
+    owner = str(chosen.get("owned_by") or "").lower()
+    for word, engine in _ENGINES.items():
+        if word in owner or word in models.server.lower():
+            return engine
+    metrics = await get(endpoint, "/metrics")
+    head = metrics.body[:200_000] if metrics is not None and metrics.status == 200 else b""
+    for prefix, engine in (
+        (b"\nvllm:", "vllm"),
+        (b"\nsglang:", "sglang"),
+        (b"\nllamacpp:", "llama.cpp"),
+        (b"\ntgi_", "tgi"),
+    ):
+        if prefix in b"\n" + head:
+            return engine
+    return ""
 
 
 def context_needed(isl: int, osl: int, range_ratio: float, prefix_len: int) -> int:
@@ -152,7 +268,7 @@ def context_needed(isl: int, osl: int, range_ratio: float, prefix_len: int) -> i
     return prefix_len + math.ceil(isl * (1 + range_ratio)) + math.ceil(osl * (1 + range_ratio))
 
 
-def find_vocab(endpoint: Endpoint, model: str) -> int:
+async def find_vocab(endpoint: Endpoint, model: str) -> int:
     """A number below which all token ids are accepted: the largest of a few, found by asking for one token each.
 
     vLLM answers an id out of its vocabulary with an error, other servers may not; then the first is taken.
@@ -161,12 +277,13 @@ def find_vocab(endpoint: Endpoint, model: str) -> int:
     said = ""
     for vocab in VOCABS:
         body = {"model": model, "prompt": [vocab - 1] * 4, "max_tokens": 1, "temperature": 0.0}
-        answer = post_json(endpoint, "/v1/completions", body)
-        if answer is not None and answer[0] == 200 and b'"error"' not in answer[1]:
+        answer = await post_json(endpoint, "/v1/completions", body)
+        if answer is not None and answer.status == 200 and b'"error"' not in answer.body:
             return vocab
-        said = "no answer" if answer is None else f"HTTP {answer[0]}: {answer[1][:200].decode('utf-8', 'replace')}"
-        if answer is None or b"vocab" not in answer[1].lower():
+        said = "no answer" if answer is None else answer.words()
+        if answer is None or b"vocab" not in answer.body.lower():
             return VOCABS[0]  # not about the ids: the load itself will say what is wrong
     raise ServerError(
-        f"the server at {endpoint.base_url} accepts no prompt of token ids ({said}); use prompt_format = 'text'"
+        f"the server at {endpoint.base_url} accepts no prompt of token ids ({said}); give --vocab-size N, or "
+        "--prompt-format text"
     )

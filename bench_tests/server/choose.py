@@ -1,4 +1,4 @@
-"""Which profile and which server a session uses, by its options and by what is there. Knows the sweep and the servers.
+"""Which profile and which server a session uses, by its options and by what is there.
 
 Nothing falls back silently: a server that was named and does not answer is an error.
 """
@@ -36,7 +36,7 @@ class Choice:
     info_path: Path | None = None
 
 
-def choose(option: Callable[[str], Any]) -> Choice:
+async def choose(option: Callable[[str], Any]) -> Choice:
     """Settle the profile and the kind of server. Asks a server only where its model has to name the profile."""
     named = load_profile(option("--profile")) if option("--profile") else None
     if named is not None:
@@ -49,16 +49,16 @@ def choose(option: Callable[[str], Any]) -> Choice:
             shown = mask_url(base_url)
             raise UsageError(f"--base-url {shown} and --server {kind}: one of them names the server; drop the other")
         endpoint = Endpoint(clean_url(base_url, "--base-url"), _key(), bool(option("--insecure")))
-        return Choice(named or _profile_of(endpoint, None, None, option), "attach", "--base-url", endpoint)
+        return Choice(named or await _profile_of(endpoint, None, None, option), "attach", "--base-url", endpoint)
     if kind == "auto" and named is None and not info_path.exists():
-        _must_not_be_starting(info_path)
+        await _must_not_be_starting(info_path)
     if kind == "attach" or (kind == "auto" and info_path.exists()):
         if not info_path.exists():
             raise ServerError(f"{info_path}: no such file; start a server (sbatch slurm/serve.sh) or give --base-url")
         info = read_server_info(info_path)
         key = info.api_key or _key()
         endpoint = Endpoint(info.url, key, bool(option("--insecure")))
-        profile = named or _profile_of(endpoint, info, info_path, option)
+        profile = named or await _profile_of(endpoint, info, info_path, option)
         return Choice(profile, "attach", str(info_path), endpoint, info, info_path)
     if option("--server-info") and kind == "auto":
         raise ServerError(f"--server-info {info_path}: no such file; start a server (sbatch slurm/serve.sh) first")
@@ -89,13 +89,13 @@ def _automatic(profile: Profile) -> str:
     )
 
 
-def _must_not_be_starting(path: Path) -> None:
+async def _must_not_be_starting(path: Path) -> None:
     """Raises ServerError while a server that the user has submitted is still to come: the simulated one is not meant."""
     if not shutil.which("squeue"):
         return
     from bench_tests.server.slurm.start import submitted_for
 
-    job = submitted_for(path)
+    job = await submitted_for(path)
     if job is None or path.exists():  # it may have come up meanwhile
         return
     which = "" if path == default_server_info() else f" --server-info={shlex.quote(str(path))}"
@@ -106,13 +106,13 @@ def _must_not_be_starting(path: Path) -> None:
     )
 
 
-def _profile_of(
+async def _profile_of(
     endpoint: Endpoint, info: ServerInfo | None, path: Path | None, option: Callable[[str], Any]
 ) -> Profile:
     """The profile that server_info.txt names or whose model is served; else the demo's points for whatever is served."""
     if info is not None and info.profile:
         return apply_options(_profile_in(info.profile, path), option)
-    served = look_at(endpoint, option("--model") or "")
+    served = await look_at(endpoint, option("--model") or "")
     name = profile_for_model(served.model)
     if name:
         return apply_options(load_profile(name), option)
@@ -139,31 +139,31 @@ def _profile_in(value: str, path: Path | None) -> Profile:
     raise UsageError(f"{path}: profile={value!r}: {why}; name the profile yourself: --profile=FILE.toml")
 
 
-def obtain(choice: Choice, log_dir: Path, keep: bool, say: Say) -> Served:
+async def obtain(choice: Choice, log_dir: Path, keep: bool, say: Say) -> Served:
     """The server itself: attached to, or started. Raises ServerError and UsageError."""
     if choice.kind == "attach" and choice.endpoint is not None:
-        return _attached(choice, choice.endpoint, say)
+        return await _attached(choice, choice.endpoint, say)
     if choice.kind == "local":
         from bench_tests.server.local import LocalServer
 
-        return LocalServer.start(choice.profile, log_dir, say)
+        return await LocalServer.start(choice.profile, log_dir, say)
     if choice.kind == "slurm":
         from bench_tests.server.slurm.job import SlurmServer
 
         if not shutil.which("sbatch"):
             raise ServerError("--server slurm: no sbatch on PATH; run this on the cluster's login node")
-        return SlurmServer.obtain(choice.profile, choice.info_path or default_server_info(), log_dir, say, keep)
+        return await SlurmServer.obtain(choice.profile, choice.info_path or default_server_info(), log_dir, say, keep)
     from bench_tests.server.simulated import SimulatedServer
 
-    return SimulatedServer.start(choice.profile)
+    return await SimulatedServer.start(choice.profile)
 
 
-def _attached(choice: Choice, endpoint: Endpoint, say: Say) -> Served:
+async def _attached(choice: Choice, endpoint: Endpoint, say: Say) -> Served:
     info = choice.info
     if info is not None and info.job_id and choice.info_path is not None and shutil.which("squeue"):
         from bench_tests.server.slurm.job import SlurmServer
 
-        return SlurmServer.attach(
+        return await SlurmServer.attach(
             info, choice.profile, choice.info_path, say, api_key=endpoint.api_key, insecure=endpoint.insecure
         )
     extra = {"job_id": info.job_id, "hostname": info.hostname} if info is not None and info.job_id else {}

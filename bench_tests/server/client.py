@@ -1,108 +1,183 @@
-"""Plain requests to a server, outside of everything timed. Knows the endpoint."""
+"""Requests to a server outside of everything timed: the control plane's one HTTP client, on aiohttp.
+
+One connection a request: no connection outlives the event loop that made it, and a balancer shows all its servers.
+"""
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import ssl
-import urllib.error
-import urllib.request
-from http.client import HTTPException
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, NamedTuple
 
 from bench_tests.masking import masked_bytes
+from bench_tests.server.net import clear_proxy, proxy_for, tls_context
 from bench_tests.server.served import Endpoint
+from bench_tests.text import harmless, quoted
 
-__all__ = ["get", "post_json", "tls_context", "why_unhealthy", "why_unreachable"]
+__all__ = ["Reply", "Unreachable", "ask", "get", "post_json", "why_unhealthy", "why_unreachable"]
 
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect is an answer: following it would send the key to another host and measure another server."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
+MAX_BODY = 64 << 20
 
 
-def _open(endpoint: Endpoint, request: urllib.request.Request, timeout_s: float) -> tuple[int, bytes]:
-    handlers: list[urllib.request.BaseHandler] = [_NoRedirect()]
-    if request.type == "https":
-        handlers.append(urllib.request.HTTPSHandler(context=tls_context(endpoint)))
-    if is_this_host(urlsplit(endpoint.base_url).hostname or ""):
-        handlers.append(urllib.request.ProxyHandler({}))  # as the load goes: a proxy is for other hosts
-    opener = urllib.request.build_opener(*handlers)
-    try:
-        with opener.open(request, timeout=timeout_s) as answer:
-            return int(answer.status), _masked(endpoint, answer.read(64 << 20))
-    except urllib.error.HTTPError as said:
-        with said:
-            return int(said.code), _masked(endpoint, said.read(1 << 20))
-    except (OSError, HTTPException, ValueError):
-        raise
-    except Exception as why:  # from None: a traceback through urllib shows the headers, and so the key
-        raise OSError(f"{type(why).__name__}: {why}") from None
+class Unreachable(OSError):
+    """There was no answer; the message says why in words, and holds no key."""
 
 
-def tls_context(endpoint: Endpoint) -> ssl.SSLContext:
-    """How the endpoint's certificate is verified: as the system does, or not at all where it is insecure."""
-    context = ssl.create_default_context()  # reads all authorities: some 20 ms
-    if endpoint.insecure:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+class Reply(NamedTuple):
+    """What a server answered. The key is taken out of the body, should the server repeat it."""
+
+    status: int
+    body: bytes
+    location: str = ""  # where a redirect leads to
+    server: str = ""  # its `server` header
+
+    def json(self) -> Any:
+        """The body as JSON; None where it is none."""
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            return None
+
+    def words(self) -> str:
+        """`HTTP 404: its own words`, short, with control characters made harmless."""
+        said = quoted(self.body)
+        return f"HTTP {self.status}" + (f": {said}" if said else "")
 
 
-def _masked(endpoint: Endpoint, body: bytes) -> bytes:
-    """What a server or proxy says may repeat the request's headers; the key in them is not for messages and files."""
-    return masked_bytes(body, endpoint.api_key)
+async def ask(endpoint: Endpoint, method: str, path: str, body: Any = None, timeout_s: float = 10.0) -> Reply:
+    """Send one request and read the whole answer. A redirect is an answer: following it would send the key elsewhere.
 
+    Raises Unreachable when there is no answer within `timeout_s`.
+    """
+    import aiohttp  # slow to import, and not needed to collect
+    from yarl import URL
 
-def _request(endpoint: Endpoint, path: str, body: bytes | None = None) -> urllib.request.Request:
-    request = urllib.request.Request(endpoint.base_url + path, body)
-    if body is not None:
-        request.add_header("Content-Type", "application/json")
+    headers = {"Content-Type": "application/json"} if body is not None else {}
     for name, value in endpoint.headers.items():
         if not value.isascii() or not value.isprintable():
-            raise ValueError("the API key holds line ends or other characters that no header can carry; set it again")
-        request.add_header(name, value)
-    return request
-
-
-def is_this_host(host: str) -> bool:
-    """Whether a URL's host is this machine, by its name alone."""
-    return host in ("localhost", "::1") or host.startswith("127.")
-
-
-def get(endpoint: Endpoint, path: str, timeout_s: float = 10.0) -> tuple[int, bytes] | None:
-    """Status and body of a GET; None when there is no answer (`why_unreachable` says why)."""
+            what = "the API key" if name == "Authorization" else f"the header {name}"
+            raise Unreachable(f"{what} holds line ends or other characters that no header can carry; set it again")
+        headers[name] = value
+    if refused := clear_proxy(endpoint.base_url):
+        raise Unreachable(refused)
+    secure = endpoint.base_url.startswith("https:")
+    connector = aiohttp.TCPConnector(force_close=True, ssl=tls_context(endpoint.insecure) if secure else True)
+    data = json.dumps(body).encode() if body is not None else None
+    proxy = proxy_for(endpoint.base_url)
     try:
-        return _open(endpoint, _request(endpoint, path), timeout_s)
-    except (OSError, HTTPException, ValueError):
+        async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(timeout_s)) as http:
+            url = URL(endpoint.url(path), encoded=True)
+            async with http.request(
+                method, url, data=data, headers=headers, proxy=proxy, allow_redirects=False
+            ) as answer:
+                said = await _read(answer.content)
+                heads = (harmless(answer.headers.get(name, "")) for name in ("location", "server"))
+                for secret in endpoint.secrets:
+                    said = masked_bytes(said, secret)
+                return Reply(answer.status, said, *heads)
+    except TimeoutError:
+        raise Unreachable(f"no answer within {timeout_s:g} s") from None
+    except (aiohttp.ClientError, OSError, ValueError) as why:
+        # from None: a traceback through the client shows the headers, and so the key
+        raise Unreachable(_words(why, endpoint, proxy)) from None
+
+
+async def _read(content: Any) -> bytes:
+    parts, size = [], 0
+    async for part in content.iter_chunked(1 << 20):
+        parts.append(part)
+        size += len(part)
+        if size > MAX_BODY:
+            break
+    return b"".join(parts)
+
+
+def _words(why: Exception, endpoint: Endpoint, proxy: str | None) -> str:
+    """Why there was no answer, and what to do about it."""
+    import aiohttp
+
+    shown = (proxy or "").rpartition("@")[2].rpartition("/")[2]
+    if isinstance(why, aiohttp.ClientHttpProxyError):
+        return f"the proxy {shown} of $https_proxy refuses the tunnel (HTTP {why.status}); set no_proxy for this host"
+    if isinstance(why, aiohttp.ClientProxyConnectionError):
+        return (
+            f"the proxy {shown} of $https_proxy does not answer ({_os_words(why.os_error)}); set no_proxy for this host"
+        )
+    inner = why.os_error if isinstance(why, aiohttp.ClientConnectorError) else why
+    inner = getattr(why, "certificate_error", inner)
+    if isinstance(inner, ssl.SSLCertVerificationError):
+        return (
+            f"its certificate cannot be verified ({inner.verify_message}); name the file of its authority in "
+            "$SSL_CERT_FILE, or give --insecure"
+        )
+    if isinstance(inner, ssl.SSLError | ssl.CertificateError):
+        reason = str(getattr(inner, "reason", "") or inner).replace("_", " ").lower()
+        return f"no TLS there ({harmless(reason)}); does it serve http:// instead of https://?"
+    if isinstance(why, aiohttp.ClientConnectorError):
+        return _os_words(why.os_error)
+    plain = "" if endpoint.base_url.startswith("https:") else "; does it serve https:// instead of http://?"
+    if isinstance(why, aiohttp.ServerDisconnectedError):
+        return f"it closed the connection without an answer{plain}"
+    if isinstance(why, aiohttp.ClientPayloadError):
+        return "its answer was cut off"
+    if isinstance(why, aiohttp.ClientResponseError):
+        return f"what answers there does not speak HTTP ({quoted(why.message, 80)}){plain}"
+    if isinstance(why, OSError):
+        return _os_words(why) + (plain if why.errno == errno.ECONNRESET else "")
+    return harmless(str(why)) or type(why).__name__
+
+
+def _os_words(why: OSError) -> str:
+    if why.errno is not None and why.errno > 0:
+        return os.strerror(why.errno)
+    return harmless(why.strerror or str(why)) or type(why).__name__
+
+
+async def get(endpoint: Endpoint, path: str, timeout_s: float = 10.0) -> Reply | None:
+    """The answer to a GET; None when there is none (`why_unreachable` says why)."""
+    try:
+        return await ask(endpoint, "GET", path, timeout_s=timeout_s)
+    except Unreachable:
         return None
 
 
-def post_json(endpoint: Endpoint, path: str, body: Any, timeout_s: float = 60.0) -> tuple[int, bytes] | None:
-    """Status and body of a POST of JSON; None when there is no answer."""
+async def post_json(endpoint: Endpoint, path: str, body: Any, timeout_s: float = 60.0) -> Reply | None:
+    """The answer to a POST of JSON; None when there is none."""
     try:
-        return _open(endpoint, _request(endpoint, path, json.dumps(body).encode()), timeout_s)
-    except (OSError, HTTPException, ValueError):
+        return await ask(endpoint, "POST", path, body, timeout_s)
+    except Unreachable:
         return None
 
 
-def why_unreachable(endpoint: Endpoint, path: str, timeout_s: float = 10.0) -> str | None:
+async def why_unreachable(endpoint: Endpoint, path: str = "/v1/models", timeout_s: float = 10.0) -> str | None:
     """Why a GET gets no answer at all, in words; None when it gets one."""
     try:
-        _open(endpoint, _request(endpoint, path), timeout_s)
-    except urllib.error.URLError as why:
-        return str(why.reason)
-    except (OSError, HTTPException, ValueError) as why:
-        return str(why) or type(why).__name__
+        await ask(endpoint, "GET", path, timeout_s=timeout_s)
+    except Unreachable as why:
+        return str(why)
     return None
 
 
-def why_unhealthy(endpoint: Endpoint, timeout_s: float = 10.0) -> str | None:
-    """Why a server cannot be serving: no answer from /health, or one of 500 and above; None when it may be."""
-    answer = get(endpoint, "/health", timeout_s)
-    if answer is None:
-        return why_unreachable(endpoint, "/health", timeout_s)
-    # a server without /health says 404, and a dead engine behind a living front 503
-    return f"/health says HTTP {answer[0]}" if answer[0] >= 500 else None
+async def why_unhealthy(endpoint: Endpoint, timeout_s: float = 10.0, model: str = "") -> str | None:
+    """Why a server cannot be serving, in words; None when it may be.
+
+    /v1/models decides. /health alone condemns nobody: gateways have it slow, missing or broken. Where it complains of
+    500 and above, one token for `model` settles it: a dead engine behind a living front gives none.
+    """
+    try:
+        models = await ask(endpoint, "GET", "/v1/models", timeout_s=timeout_s)
+    except Unreachable as why:
+        return str(why)
+    if models.status >= 500:
+        return f"/v1/models says {models.words()}"
+    health = await get(endpoint, "/health", timeout_s)
+    if health is None or health.status < 500 or not model:
+        return None
+    body = {"model": model, "prompt": [100], "max_tokens": 1}
+    try:
+        token = await ask(endpoint, "POST", "/v1/completions", body, max(timeout_s, 5.0))
+    except Unreachable as why:
+        return f"/health says HTTP {health.status}, and it gives no token: {why}"
+    return f"/health says HTTP {health.status}, and it gives no token: {token.words()}" if token.status >= 500 else None

@@ -26,6 +26,7 @@ __all__ = [
     "in_container",
     "lease_port",
     "new_api_key",
+    "reachable_host",
     "resolved",
     "serve_command",
 ]
@@ -130,6 +131,12 @@ def resolved(argv: tuple[str, ...], environ: Mapping[str, str], where: str) -> t
 def new_api_key() -> str:
     """A fresh random key, 256 bits."""
     return "bench-" + secrets.token_urlsafe(32)
+
+
+def reachable_host(host: str) -> str:
+    """Where a server that listens on `host` is reached from this host, as a URL needs it."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
+    return f"[{host}]" if ":" in host else host
 
 
 class PortLease:

@@ -1,22 +1,20 @@
-"""A server on this host, as a child of ours: `vllm serve` or whatever the profile's serve_command says.
-
-Knows profiles, commands, processes and the errors.
-"""
+"""A server on this host, as a child of ours: `vllm serve` or whatever the profile's serve_command says."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shlex
 from pathlib import Path
 from typing import Any
 
-from bench_tests.errors import ServerError
-from bench_tests.server.command import PortLease, lease_port, new_api_key, resolved, serve_command
-from bench_tests.server.process import ServerProcess, wait_until_ready
+from bench_tests.server.client import get
+from bench_tests.server.command import PortLease, lease_port, new_api_key, reachable_host, resolved, serve_command
+from bench_tests.server.process import Readiness, ServerProcess
 from bench_tests.server.served import Endpoint, Say
 from bench_tests.sweep.profile import Profile
 
-__all__ = ["LocalServer", "reachable_host"]
+__all__ = ["LocalServer"]
 
 
 class LocalServer:
@@ -30,7 +28,7 @@ class LocalServer:
         self._stopped = False
 
     @classmethod
-    def start(cls, profile: Profile, log_dir: Path, say: Say) -> LocalServer:
+    async def start(cls, profile: Profile, log_dir: Path, say: Say) -> LocalServer:
         """Start it and wait until it is ready.
 
         Raises ServerError with the log's last lines when it ends or does not get ready within
@@ -57,14 +55,15 @@ class LocalServer:
         moved = f" (port {server.port} is taken)" if server.port not in (0, lease.port) else ""
         say(f"starting {profile.model.id} at {local.endpoint.base_url}{moved}, log {log}")
         try:
-            if not wait_until_ready(local.endpoint, process, timeout_s=server.startup_timeout, say=say):
-                raise ServerError("the server was not waited for")  # there is no `stopping` here, so never
+            await _wait_until_ready(
+                local.endpoint, Readiness(local.endpoint.base_url, process, server.startup_timeout, say)
+            )
         except BaseException:
-            local.stop()
+            await local.stop()
             raise
         return local
 
-    def gone(self) -> str | None:
+    async def gone(self) -> str | None:
         """How it ended, with its last line; None while it runs."""
         how = self._process.ended()
         if how is None:
@@ -73,7 +72,7 @@ class LocalServer:
             return "the local server was stopped"
         return f"the local server {how}; its log {self._process.log} ends with: {self._process.tail(1) or '(nothing)'}"
 
-    def wait_for_return(self, say: Say) -> bool:
+    async def wait_for_return(self, say: Say) -> bool:
         """False: nobody starts it again."""
         return False
 
@@ -81,14 +80,19 @@ class LocalServer:
         """Its command (which holds no key), its keeper's process id and its log."""
         return {"kind": self.kind, "command": self._what, "pid": self._process.pid, "log": str(self._process.log)}
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Stop it and its children, and wait until they are gone. May be called twice."""
         self._stopped = True
-        self._process.stop()
+        await asyncio.to_thread(self._process.stop)
         self._lease.release()
 
 
-def reachable_host(host: str) -> str:
-    """Where a server that listens on `host` is reached from this host, as a URL needs it."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
-    return f"[{host}]" if ":" in host else host
+async def _wait_until_ready(endpoint: Endpoint, ready: Readiness) -> None:
+    while True:
+        ready.must_run()
+        health = await get(endpoint, "/health", 5.0)
+        if ready.healthy(health.status if health else None):
+            models = await get(endpoint, "/v1/models", 30.0)
+            ready.must_be_ours(models.status if models else None)
+            return
+        await asyncio.sleep(ready.pause_s)

@@ -1,4 +1,4 @@
-"""What the server counts of itself: vLLM's /metrics, read before and after a run. Knows the endpoint.
+"""What the server counts of itself: vLLM's /metrics, read before and after a run.
 
 A server without them is no error; what it does not count is simply not checked.
 """
@@ -63,10 +63,10 @@ class Metrics:
         return said
 
 
-def read_metrics(endpoint: Endpoint, model: str) -> Metrics:
+async def read_metrics(endpoint: Endpoint, model: str) -> Metrics:
     """The server's counters for `model`; empty where it has none. Never raises for what it says."""
-    answer = get(endpoint, "/metrics")
-    return parse_metrics(answer[1], model) if answer is not None and answer[0] == 200 else Metrics()
+    answer = await get(endpoint, "/metrics")
+    return parse_metrics(answer.body, model) if answer is not None and answer.status == 200 else Metrics()
 
 
 def parse_metrics(said: bytes, model: str) -> Metrics:

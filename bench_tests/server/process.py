@@ -1,29 +1,24 @@
-"""A server as a child of ours: started under a keeper, waited for, and stopped with everything that it started.
+"""A server as a child of ours: started under a keeper, and stopped with everything that it started.
 
-Knows the errors only.
+Standard library alone and without an event loop: the job's own side on Slurm uses it as well.
 """
 
 from __future__ import annotations
 
 import atexit
-import http.client
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from bench_tests.errors import ServerError
 from bench_tests.masking import masked
-from bench_tests.server.client import tls_context
-from bench_tests.server.served import Endpoint, Say
 
-__all__ = ["ServerProcess", "answers", "log_tail", "refuses", "wait_until_ready"]
+__all__ = ["Readiness", "ServerProcess", "log_tail"]
 
 _KEEPER = Path(__file__).with_name("keeper.py")
 _TAIL_LINES = 20
@@ -129,83 +124,50 @@ def log_tail(log: Path, lines: int = _TAIL_LINES, *, since: int = 0) -> str:
     return "\n".join([line for line in shown if line.strip()][-lines:])
 
 
-def answers(endpoint: Endpoint, path: str, timeout_s: float = 5.0) -> tuple[int, bytes] | None:
-    """Status and body (64 KiB at most) of a GET with the endpoint's key; None when nobody answers."""
-    parts = urlsplit(endpoint.base_url)
-    host = parts.hostname or ""
-    try:
-        connection = http.client.HTTPConnection(host, parts.port, timeout=timeout_s)
-        if parts.scheme == "https":
-            connection = http.client.HTTPSConnection(host, parts.port, timeout=timeout_s, context=tls_context(endpoint))
-        try:
-            connection.request("GET", parts.path + path, headers=endpoint.headers)
-            reply = connection.getresponse()
-            return reply.status, reply.read(64 * 1024)
-        finally:
-            connection.close()
-    except (OSError, http.client.HTTPException):
-        return None
+class Readiness:
+    """Judges what a starting server answers, without asking itself: by the job's own side and by the control plane.
 
-
-def refuses(endpoint: Endpoint, timeout_s: float = 1.0) -> bool:
-    """Its host says that nobody listens there. A host that says nothing does not refuse. Costs the server no request."""
-    parts = urlsplit(endpoint.base_url)
-    try:
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        socket.create_connection((parts.hostname or "", port), timeout_s).close()
-    except ConnectionRefusedError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
-def wait_until_ready(
-    endpoint: Endpoint,
-    process: ServerProcess,
-    *,
-    timeout_s: float,
-    say: Say,
-    stopping: Callable[[], bool] = lambda: False,
-) -> bool:
-    """Wait for /health, then see that our key opens /v1/models: another server may have taken the port meanwhile.
-
-    True when it is ready, False when `stopping` became true. Raises ServerError with the log's last lines when the
-    server ends, when the time is over, or when another one answers there.
+    It is ready when /health answers and its key opens /v1/models: another server may have taken the port meanwhile.
     """
-    began, told = time.monotonic(), time.monotonic()
-    pause_s = 0.05
-    while not stopping():
-        how = process.ended()
+
+    def __init__(self, url: str, process: ServerProcess, timeout_s: float, say: Callable[[str], None]) -> None:
+        self.url, self.process, self.timeout_s, self.say = url, process, timeout_s, say
+        self.began = self.told = time.monotonic()
+        self.pause_s = 0.05 / 1.3  # how long to wait before /health is asked again
+
+    def must_run(self) -> None:
+        """Raises ServerError with the log's last lines when the server has ended."""
+        how = self.process.ended()
         if how is not None:
-            raise ServerError(
-                f"the server {how} before /health answered; last lines of {process.log}:\n{process.tail()}"
-            )
-        reply = answers(endpoint, "/health", 5.0)
-        if reply is not None and reply[0] == 200:
-            _must_be_ours(endpoint, process)
+            raise ServerError(f"the server {how} before /health answered; {self._log()}")
+
+    def healthy(self, status: int | None) -> bool:
+        """Whether /health's answer (None: none) is that of a server that is up; it tells of a long wait.
+
+        Raises ServerError when the time is over.
+        """
+        if status == 200:
             return True
-        waited = time.monotonic() - began
-        if waited > timeout_s:
-            state = f"answers HTTP {reply[0]}" if reply else "does not answer"
+        now = time.monotonic()
+        waited = now - self.began
+        if waited > self.timeout_s:
+            state = f"answers HTTP {status}" if status else "does not answer"
+            raise ServerError(f"{self.url}/health {state} after {waited:.0f} s (server.startup_timeout); {self._log()}")
+        if now - self.told > _SAY_EVERY_S:
+            self.told = now
+            last = self.process.tail(1) or "(nothing)"
+            self.say(f"waiting for {self.url}/health, {waited:.0f} s; its log says: {last}")
+        self.pause_s = min(self.pause_s * 1.3, 1.0)
+        return False
+
+    def must_be_ours(self, status: int | None) -> None:
+        """Raises ServerError unless /v1/models opened to our key."""
+        if status != 200:
+            said = f"HTTP {status}" if status else "nothing"
             raise ServerError(
-                f"{endpoint.base_url}/health {state} after {waited:.0f} s (server.startup_timeout); "
-                f"last lines of {process.log}:\n{process.tail()}"
+                f"{self.url}/v1/models answers {said} to this server's key; another server may have the port, or this "
+                f"one did not start well; {self._log()}"
             )
-        if time.monotonic() - told > _SAY_EVERY_S:
-            told = time.monotonic()
-            last = process.tail(1) or "(nothing)"
-            say(f"waiting for {endpoint.base_url}/health, {waited:.0f} s; its log says: {last}")
-        time.sleep(pause_s)
-        pause_s = min(pause_s * 1.3, 1.0)
-    return False
 
-
-def _must_be_ours(endpoint: Endpoint, process: ServerProcess) -> None:
-    reply = answers(endpoint, "/v1/models", 30.0)
-    status = f"HTTP {reply[0]}" if reply else "nothing"
-    if reply is None or reply[0] != 200:
-        raise ServerError(
-            f"{endpoint.base_url}/v1/models answers {status} to this server's key; another server may have the port, "
-            f"or this one did not start well; last lines of {process.log}:\n{process.tail()}"
-        )
+    def _log(self) -> str:
+        return f"last lines of {self.process.log}:\n{self.process.tail()}"

@@ -1,7 +1,8 @@
-"""The simulated server as a server to measure, described by a profile's [sim] table. Knows profiles and the endpoint."""
+"""The simulated server as a server to measure, described by a profile's [sim] table."""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ class SimulatedServer:
     kind: str = "sim"
 
     @classmethod
-    def start(cls, profile: Profile) -> SimulatedServer:
+    async def start(cls, profile: Profile) -> SimulatedServer:
         """Start it with the engine that the profile's [sim] describes. Raises ServerError."""
         sim = profile.sim
         spec = SimSpec(
@@ -38,14 +39,14 @@ class SimulatedServer:
         simulator = Simulator(spec)
         return cls(simulator, Endpoint(simulator.start()))
 
-    def gone(self) -> str | None:
+    async def gone(self) -> str | None:
         return None if self.simulator.alive else "the simulated server has ended"
 
-    def wait_for_return(self, say: Say) -> bool:
+    async def wait_for_return(self, say: Say) -> bool:
         return False
 
     def facts(self) -> dict[str, Any]:
         return {"kind": self.kind, "pids": self.simulator.pids}
 
-    def stop(self) -> None:
-        self.simulator.stop()
+    async def stop(self) -> None:
+        await asyncio.to_thread(self.simulator.stop)

@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+from asyncio import run
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -219,7 +220,7 @@ def result(live: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Mapping
     profile = folder / "quick.toml"
     profile.write_text(QUICK)
     served = AttachedServer(Endpoint(live.url, KEY), "--base-url")
-    model = look_at(served.endpoint, "")
+    model = run(look_at(served.endpoint, ""))
     return Sweep(load_profile(str(profile)), served, model, folder).measure(Point(64, 8, 2)).result
 
 

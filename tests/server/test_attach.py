@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from asyncio import run
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ def endpoint(served: tuple[Site, Endpoint]) -> Endpoint:
 
 
 def test_what_a_server_says_of_itself(site: Site, endpoint: Endpoint) -> None:
-    got = look_at(endpoint, "a")
+    got = run(look_at(endpoint, "a"))
     assert (got.model, got.all_models, got.max_model_len, got.version, got.simulated) == (
         "a",
         ("a", "b"),
@@ -76,8 +77,8 @@ def test_what_a_server_says_of_itself(site: Site, endpoint: Endpoint) -> None:
         "0.32.0",
         False,
     )
-    assert look_at(endpoint, "").model == "a"
-    assert look_at(endpoint, "b").max_model_len is None
+    assert run(look_at(endpoint, "")).model == "a"
+    assert run(look_at(endpoint, "b")).max_model_len is None
     assert all(b"Authorization: Bearer sk-secret-1" in head for head in site.heads)
 
 
@@ -85,56 +86,126 @@ def test_what_a_server_says_of_itself(site: Site, endpoint: Endpoint) -> None:
     "change, wanted, words",
     [
         ({}, "c", "serves a, b, not c"),
-        ({"/health": (503, b"")}, "a", "not healthy: /health says HTTP 503"),
-        ({"/v1/models": (401, b'{"error":"Unauthorized"}')}, "a", "refuses the key (HTTP 401)"),
+        ({"/v1/models": (401, b'{"error":"Unauthorized"}')}, "a", "refuses the key (HTTP 401: Unauthorized)"),
+        ({"/v1/models": (403, b"")}, "a", "--header NAME=VARIABLE"),
         ({"/v1/models": (500, b"")}, "a", "HTTP 500"),
-        ({"/v1/models": (307, b"")}, "a", "HTTP 307"),
-        ({"/v1/models": (200, b"<html>")}, "a", "not with a list of models"),
-        ({"/v1/models": (200, b'{"data":[]}')}, "a", "not with a list of models"),
-        ({"/v1/models": (200, b'{"data":[{"id":7}]}')}, "a", "not with a list of models"),
-        ({"/v1/models": (200, b"[1]")}, "a", "not with a list of models"),
+        ({"/v1/models": (307, b"")}, "a", "redirects /v1/models to /elsewhere"),
+        ({"/v1/models": (400, b"The plain HTTP request was sent to HTTPS port")}, "a", "https:// instead of http://"),
+        ({"/v1/models": (200, b"<html>")}, "", "not with a list of models"),
+        ({"/v1/models": (200, b'{"data":[]}')}, "", "--model"),
+        ({"/v1/models": (200, b'{"data":[{"id":7}]}')}, "", "not with a list of models"),
+        ({"/v1/models": (200, b"[1]")}, "", "not with a list of models"),
+        ({"/v1/models": (404, b"\x1b[31mno route\x07")}, "", "HTTP 404: [31mno route; name the model with --model"),
+        ({"/v1/models": (200, b'{"data":[{"id":"openai/*"}]}')}, "", "lists openai/*; name the model"),
+        ({"/v1/models": (200, b'{"data":[{"id":"openai/*"}]}')}, "other/a", "serves openai/*, not other/a"),
     ],
 )
 def test_what_is_not_the_right_server(site: Site, endpoint: Endpoint, change: Pages, wanted: str, words: str) -> None:
     site.pages |= change
     with pytest.raises(ServerError) as told:
-        look_at(endpoint, wanted)
+        run(look_at(endpoint, wanted))
     assert words in str(told.value)
     assert endpoint.base_url in str(told.value)
 
 
 def test_health_and_version_may_be_missing(site: Site, endpoint: Endpoint) -> None:
     del site.pages["/health"], site.pages["/version"]
-    assert look_at(endpoint, "a").version == "unknown"
-    assert why_unhealthy(endpoint) is None
-    site.pages["/health"] = (503, b"")
-    assert why_unhealthy(endpoint) == "/health says HTTP 503"
+    assert run(look_at(endpoint, "a")).version == "unknown"
+    assert run(why_unhealthy(endpoint)) is None
+
+
+@pytest.mark.parametrize(
+    "said, wanted",
+    [
+        ((404, b'{"detail":"Not Found"}'), "m"),
+        ((200, b'{"data":[]}'), "m"),
+        ((200, b"<html>"), "m"),
+        ((200, b'{"data":[{"id":"openai/*"}]}'), "openai/m"),
+        ((200, b'{"data":[{"id":"*"}]}'), "m"),
+    ],
+)
+def test_a_named_model_is_taken_on_trust_where_the_list_does_not_say(
+    site: Site, endpoint: Endpoint, said: tuple[int, bytes], wanted: str
+) -> None:
+    site.pages["/v1/models"] = said
+    got = run(look_at(endpoint, wanted))
+    assert got.model == wanted
+    assert any("on trust" in note for note in got.notes)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b'{"data":[{"id":"m","max_model_len":%s}]}', b'[{"id":"m","max_model_len":%s}]', b'{"models":[{"name":"m","max_model_len":%s}]}'],
+)  # fmt: skip
+def test_a_list_of_models_comes_in_several_shapes(site: Site, endpoint: Endpoint, said: bytes) -> None:
+    for number in (b"70", b"70.0", b'"70"'):
+        site.pages["/v1/models"] = (200, said % number)
+        assert run(look_at(endpoint, "")).max_model_len == 70
+        assert run(look_at(endpoint, "m")).notes == ()
+
+
+@pytest.mark.parametrize("status", [500, 501, 503, 504])
+def test_models_decide_and_health_is_a_note(site: Site, endpoint: Endpoint, status: int) -> None:
+    site.pages["/health"] = (status, b"")
+    site.post = lambda body: (200, b'{"choices":[{"text":"x"}]}')
+    assert any(f"/health says HTTP {status}" in note for note in run(look_at(endpoint, "a")).notes)
+    assert run(why_unhealthy(endpoint, model="a")) is None
+    site.post = lambda body: (
+        500,
+        b'{"error":{"message":"EngineCore\\u001b[2J died"}}',
+    )  # a dead engine, a living front
+    assert f"/health says HTTP {status}, and it gives no token: HTTP 500: EngineCore [2J died" == run(
+        why_unhealthy(endpoint, model="a")
+    )
+    site.pages["/v1/models"] = (502, b"")
+    assert run(why_unhealthy(endpoint)) == "/v1/models says HTTP 502"
+
+
+@pytest.mark.parametrize(
+    "models, metrics, engine",
+    [
+        (b'{"data":[{"id":"a","owned_by":"vllm"}]}', b"", "vllm"),
+        (b'{"data":[{"id":"a","owned_by":"sglang"}]}', b"", "sglang"),
+        (b'{"data":[{"id":"a","owned_by":"llamacpp"}]}', b"", "llama.cpp"),
+        (b'{"data":[{"id":"a","owned_by":"me"}]}', b"# HELP x\nvllm:num_requests_running 0\n", "vllm"),
+        (b'{"data":[{"id":"a"}]}', b"# HELP x\nllamacpp:prompt_tokens_total 0\n", "llama.cpp"),
+        (b'{"data":[{"id":"a","owned_by":"bench-tests-simulator"}]}', b"", "sim"),
+        (b'{"data":[{"id":"a","owned_by":"me"}]}', b"other_total 1\n", ""),
+    ],
+)
+def test_the_engine_is_what_the_server_says(
+    site: Site, endpoint: Endpoint, models: bytes, metrics: bytes, engine: str
+) -> None:
+    site.pages |= {"/v1/models": (200, models), "/metrics": (200, metrics)}
+    assert run(look_at(endpoint, "a")).engine == engine
 
 
 def test_nobody_there() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
     with pytest.raises(ServerError, match="refused"):
-        look_at(Endpoint(url), "")
+        run(look_at(Endpoint(url), ""))
 
 
 def test_a_redirect_is_not_followed(site: Site, endpoint: Endpoint) -> None:
     site.pages["/x"] = (307, b"")
-    assert get(endpoint, "/x") == (307, b"")
+    reply = run(get(endpoint, "/x"))
+    assert reply is not None
+    assert (reply.status, reply.location) == (307, "/elsewhere")
     assert not any(b"/elsewhere" in head for head in site.heads)
 
 
 def test_the_key_comes_back_from_nowhere(site: Site, endpoint: Endpoint) -> None:
     site.pages["/v1/models"] = (200, b'{"data":[{"id":"you sent sk-secret-1"}]}')
     with pytest.raises(ServerError) as told:
-        look_at(endpoint, "a")
+        run(look_at(endpoint, "a"))
     assert "secret" not in str(told.value)
     assert "secret" not in repr(endpoint)
 
 
 @pytest.mark.parametrize("key", ["sk-secret\n", "sk-secret\r\nX-Other: 1", "sk-sécret", "sk\tsecret"])
 def test_a_key_that_no_header_can_carry_is_told_without_it(key: str) -> None:
-    why = why_unreachable(Endpoint("http://127.0.0.1:9", key), "/health")
+    why = run(why_unreachable(Endpoint("http://127.0.0.1:9", key), "/health"))
     assert why is not None
     assert "API key" in why
     assert "cret" not in why
@@ -147,10 +218,10 @@ def test_no_answer_makes_it_raise_anything_but_a_server_error(
 ) -> None:
     site.pages |= {"/v1/models": (status, body), "/version": (status, body), "/metrics": (status, body)}
     try:
-        look_at(endpoint, "")
+        run(look_at(endpoint, ""))
     except ServerError:
         pass
-    read_metrics(endpoint, "a")
+    run(read_metrics(endpoint, "a"))
 
 
 # ---- the vocabulary
@@ -163,12 +234,12 @@ def test_the_vocabulary_is_found_by_asking(site: Site, endpoint: Endpoint) -> No
         return 200, b'{"choices":[{"text":"x"}]}'
 
     site.post = small
-    assert find_vocab(endpoint, "a") == 4000
+    assert run(find_vocab(endpoint, "a")) == 4000
     site.post = lambda body: (400, b'{"error":{"message":"Token id is out of vocabulary"}}')
     with pytest.raises(ServerError, match="accepts no prompt of token ids"):
-        find_vocab(endpoint, "a")
+        run(find_vocab(endpoint, "a"))
     site.post = lambda body: (500, b"broken")
-    assert find_vocab(endpoint, "a") == 32000  # not about the ids: the load will say what is wrong
+    assert run(find_vocab(endpoint, "a")) == 32000  # not about the ids: the load will say what is wrong
 
 
 def test_the_context_that_a_point_needs() -> None:
@@ -187,6 +258,10 @@ def test_the_context_that_a_point_needs() -> None:
         ("h:8000", "http://h:8000"),
         (" https://llm.example.com/team/v1/ ", "https://llm.example.com/team"),
         ("http://[::1]:8000/v1", "http://[::1]:8000"),
+        ("http://h/openai/v1/completions", "http://h/openai"),
+        ("http://h/v1/chat/completions/", "http://h"),
+        ("http://h/v1/models", "http://h"),
+        ("http://h/x?api-version=1", "http://h/x"),
     ],
 )
 def test_a_url_is_cleaned(text: str, url: str) -> None:
@@ -195,7 +270,7 @@ def test_a_url_is_cleaned(text: str, url: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["ftp://h", "http://", "", "http://h:99999", "http://u:secret@h", "http://u:secret@h:99999", "http://h/?key=secret", "secret@h", "http://[::1"],
+    ["ftp://h", "http://", "", "http://h:99999", "http://u:secret@h", "http://u:secret@h:99999", "http://u:secret@h/?key=secret", "secret@h", "http://[::1"],
 )  # fmt: skip
 def test_a_bad_url_is_told_without_what_may_be_secret(text: str) -> None:
     with pytest.raises(UsageError) as told:

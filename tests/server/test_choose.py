@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from asyncio import run
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,9 @@ def info(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_profile_of_server_info_is_read_by_its_full_path(info: Path, tmp_path: Path) -> None:
     (tmp_path / "qwen.toml").write_text(QUICK)
     info.write_text(f"http://127.0.0.1:9\nprofile={tmp_path}/qwen.toml\n")
-    assert choose(options()).profile.name == "quick"
+    assert run(choose(options())).profile.name == "quick"
     info.write_text("http://127.0.0.1:9\nprofile=kimi_k2\n")
-    assert choose(options()).profile.name == "kimi_k2"
+    assert run(choose(options())).profile.name == "kimi_k2"
 
 
 SECRET = "hunter2"
@@ -73,7 +74,7 @@ def test_what_server_info_names_and_is_no_profile(
         Path(value).write_text(text)
     info.write_text(f"http://127.0.0.1:9\nprofile={value}\n")
     with pytest.raises(UsageError) as told:
-        choose(options())
+        run(choose(options()))
     said = str(told.value)
     assert said.startswith(f"{info}: profile={value!r}: ")
     assert why in said
@@ -87,12 +88,12 @@ def test_a_fifo_that_server_info_names_is_not_waited_for(info: Path, tmp_path: P
     os.mkfifo(tmp_path / "x.toml")
     info.write_text(f"http://127.0.0.1:9\nprofile={tmp_path}/x.toml\n")
     with pytest.raises(UsageError, match="no such file"):
-        choose(options())
+        run(choose(options()))
 
 
 def test_a_profile_that_is_named_goes_before_server_infos(info: Path) -> None:
     info.write_text("http://127.0.0.1:9\nprofile=qwen\n")
-    assert choose(options(profile="demo")).profile.name == "demo"
+    assert run(choose(options(profile="demo"))).profile.name == "demo"
 
 
 # ------------------------------------------------------------------------------------------------ a server still to come
@@ -118,17 +119,17 @@ def test_a_server_still_to_come_is_not_replaced_by_the_simulated_one(
 ) -> None:
     queue(f"4710|RUNNING|/home/me|/home/me/train.sh\n4711|{state}|/home/me|{SERVE_SCRIPT} kimi_k2")
     with pytest.raises(ServerError) as told:
-        choose(options())
+        run(choose(options()))
     said = str(told.value)
     assert said.startswith(f"job 4711 of slurm/serve.sh is {state} and has not published {info} yet; wait for it: ")
     assert "python3 -m bench_tests.server.wait, or name another server" in said
     with pytest.raises(ServerError, match=r"server\.wait --server-info=/x/y, or"):
-        choose(options(server_info="/x/y"))
+        run(choose(options(server_info="/x/y")))
     for named in ({"server": "sim"}, {"profile": "demo"}):
-        assert choose(options(**named)).kind == "sim"
-    assert choose(options(base_url="http://127.0.0.1:9", profile="demo")).kind == "attach"
+        assert run(choose(options(**named))).kind == "sim"
+    assert run(choose(options(base_url="http://127.0.0.1:9", profile="demo"))).kind == "attach"
     info.write_text("http://127.0.0.1:9\nprofile=demo\n")
-    assert choose(options()).kind == "attach"
+    assert run(choose(options())).kind == "attach"
 
 
 @pytest.mark.parametrize(
@@ -149,14 +150,14 @@ def test_a_server_still_to_come_is_not_replaced_by_the_simulated_one(
 @pytest.mark.usefixtures("info")
 def test_other_jobs_are_no_matter(queue: Callable[[str], None], jobs: str) -> None:
     queue(jobs)
-    assert choose(options()).kind == "sim"
+    assert run(choose(options())).kind == "sim"
 
 
 def test_a_job_that_is_to_publish_this_file_counts(info: Path, queue: Callable[[str], None]) -> None:
     for argument in (f"--server-info {info}", f"--server-info={info}", f"--server-info {info.name}"):
         queue(f"4711|RUNNING|{info.parent}|{SERVE_SCRIPT} kimi_k2 {argument}")
         with pytest.raises(ServerError, match="job 4711"):
-            choose(options())
+            run(choose(options()))
 
 
 @pytest.mark.usefixtures("info")
@@ -165,20 +166,20 @@ def test_a_slurm_that_does_not_answer_is_no_slurm(
 ) -> None:
     job = f"4711|RUNNING|/home/me|{SERVE_SCRIPT}"
     queue(job, "exit 1")
-    assert choose(options()).kind == "sim"
+    assert run(choose(options())).kind == "sim"
     monkeypatch.setattr(slurm_start, "_ASK_S", 0.5)
     queue(job, "exec sleep 30")
     began = time.monotonic()
-    assert choose(options()).kind == "sim"
+    assert run(choose(options())).kind == "sim"
     assert time.monotonic() - began < 10
     (tmp_path / "bin" / "squeue").write_text("no program")
-    assert choose(options()).kind == "sim"
+    assert run(choose(options())).kind == "sim"
 
 
 @pytest.mark.usefixtures("queue")
 def test_without_a_slurm_the_demo_runs_as_before(info: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(info.parent / "bin"))
-    assert choose(options()).kind == "sim"
+    assert run(choose(options())).kind == "sim"
 
 
 def test_a_session_ends_with_13_and_one_line(tmp_path: Path, queue: Callable[[str], None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -15,8 +16,9 @@ import pytest
 from bench_tests.errors import ServerError, UsageError
 from bench_tests.server.command import Command, expand, in_container, lease_port, serve_command
 from bench_tests.server.local import LocalServer
-from bench_tests.server.process import ServerProcess, answers, log_tail
+from bench_tests.server.process import ServerProcess, log_tail
 from bench_tests.server.served import Endpoint, Served
+from bench_tests.server.slurm.near import answers
 from bench_tests.sweep.profile import Profile, load_profile
 from tests.support.processes import alive, wait_for
 
@@ -121,12 +123,12 @@ def test_a_taken_port_is_left_alone_and_a_leased_one_is_not_given_twice() -> Non
 def test_start_serve_stop_leaves_nothing(tmp_path: Path) -> None:
     said: list[str] = []
     profile = stub_profile(tmp_path, "--workers", "2", f"--marker={tmp_path}", stop="1s")
-    local = LocalServer.start(profile, tmp_path / "logs", said.append)
+    local = asyncio.run(LocalServer.start(profile, tmp_path / "logs", said.append))
     try:
         assert isinstance(local, Served)
         key = local.endpoint.api_key
         assert key
-        assert local.gone() is None
+        assert asyncio.run(local.gone()) is None
         assert answers(local.endpoint, "/v1/models") is not None
         assert answers(local.endpoint, "/v1/models")[0] == 200  # type: ignore[index]
         for wrong in (None, "no"):
@@ -140,23 +142,23 @@ def test_start_serve_stop_leaves_nothing(tmp_path: Path) -> None:
         workers = alive(f"stub-worker {tmp_path}")
         assert len(workers) == 2
     finally:
-        local.stop()
-    local.stop()
+        asyncio.run(local.stop())
+    asyncio.run(local.stop())
     assert alive(str(tmp_path)) == []
     assert alive(f"stub-worker {tmp_path}") == []
-    assert "stopped" in (local.gone() or "")
-    assert not local.wait_for_return(said.append)
+    assert "stopped" in (asyncio.run(local.gone()) or "")
+    assert not asyncio.run(local.wait_for_return(said.append))
     assert answers(local.endpoint, "/health", 0.5) is None
 
 
 def test_two_at_once_have_two_ports_and_two_keys(tmp_path: Path) -> None:
     profile = stub_profile(tmp_path)
-    one = LocalServer.start(profile, tmp_path, lambda _: None)
+    one = asyncio.run(LocalServer.start(profile, tmp_path, lambda _: None))
     try:
-        two = LocalServer.start(profile, tmp_path, lambda _: None)
-        two.stop()
+        two = asyncio.run(LocalServer.start(profile, tmp_path, lambda _: None))
+        asyncio.run(two.stop())
     finally:
-        one.stop()
+        asyncio.run(one.stop())
     assert one.endpoint.base_url != two.endpoint.base_url
     assert one.endpoint.api_key != two.endpoint.api_key
 
@@ -164,7 +166,7 @@ def test_two_at_once_have_two_ports_and_two_keys(tmp_path: Path) -> None:
 def test_one_that_dies_at_the_start_is_told_with_its_last_lines_and_without_the_key(tmp_path: Path) -> None:
     profile = stub_profile(tmp_path, "--die-before")
     with pytest.raises(ServerError) as told:
-        LocalServer.start(profile, tmp_path, lambda _: None)
+        asyncio.run(LocalServer.start(profile, tmp_path, lambda _: None))
     message = str(told.value)
     assert "exit code 3" in message
     assert "CUDA out of memory ***" in message
@@ -174,30 +176,32 @@ def test_one_that_dies_at_the_start_is_told_with_its_last_lines_and_without_the_
 
 def test_one_that_is_not_there_or_not_ready_or_not_ours(tmp_path: Path) -> None:
     with pytest.raises(ServerError, match=r"does not answer after .*startup_timeout"):
-        LocalServer.start(stub_profile(tmp_path, "--slow", "60", startup="500ms"), tmp_path, lambda _: None)
+        asyncio.run(
+            LocalServer.start(stub_profile(tmp_path, "--slow", "60", startup="500ms"), tmp_path, lambda _: None)
+        )
     with pytest.raises(ServerError, match="HTTP 401"):
-        LocalServer.start(stub_profile(tmp_path, "--ignore-key"), tmp_path, lambda _: None)
+        asyncio.run(LocalServer.start(stub_profile(tmp_path, "--ignore-key"), tmp_path, lambda _: None))
     path = tmp_path / "p.toml"
     path.write_text('[model]\nid = "m"\n[server]\nserve_command = ["no-such-program"]\nport = 0\n')
     with pytest.raises(UsageError, match=r"no-such-program.*install"):
-        LocalServer.start(load_profile(str(path)), tmp_path, lambda _: None)
+        asyncio.run(LocalServer.start(load_profile(str(path)), tmp_path, lambda _: None))
     assert alive(str(tmp_path)) == []
 
 
 def test_its_death_is_noticed(tmp_path: Path) -> None:
-    local = LocalServer.start(stub_profile(tmp_path, "--die-after", "0.3"), tmp_path, lambda _: None)
+    local = asyncio.run(LocalServer.start(stub_profile(tmp_path, "--die-after", "0.3"), tmp_path, lambda _: None))
     try:
-        assert wait_for(lambda: local.gone() is not None)
-        assert "exit code 4" in (local.gone() or "")
+        assert wait_for(lambda: asyncio.run(local.gone()) is not None)
+        assert "exit code 4" in (asyncio.run(local.gone()) or "")
     finally:
-        local.stop()
+        asyncio.run(local.stop())
 
 
 def test_one_that_ignores_term_is_killed(tmp_path: Path) -> None:
     profile = stub_profile(tmp_path, "--ignore-term", f"--marker={tmp_path}", stop="500ms")
-    local = LocalServer.start(profile, tmp_path, lambda _: None)
+    local = asyncio.run(LocalServer.start(profile, tmp_path, lambda _: None))
     began = time.monotonic()
-    local.stop()
+    asyncio.run(local.stop())
     assert 0.4 < time.monotonic() - began < 5
     assert alive(str(tmp_path)) == []
 
@@ -211,9 +215,9 @@ def test_however_we_end_nothing_is_left(tmp_path: Path, how: signal.Signals | st
             sys.executable,
             "-c",
             (
-                "import sys, time\nfrom pathlib import Path\nfrom bench_tests.server.local import LocalServer\n"
+                "import asyncio, sys, time\nfrom pathlib import Path\nfrom bench_tests.server.local import LocalServer\n"
                 "from bench_tests.sweep.profile import load_profile\n"
-                f"LocalServer.start(load_profile('{tmp_path}/stub.toml'), Path('{tmp_path}'), lambda _: None)\n"
+                f"asyncio.run(LocalServer.start(load_profile('{tmp_path}/stub.toml'), Path('{tmp_path}'), lambda _: None))\n"
                 f"print('up', flush=True)\n{ending}"
             ),
         ],

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from bench_tests.server.info import read_server_info
-from bench_tests.server.process import answers
 from bench_tests.server.served import Endpoint
+from bench_tests.server.slurm.near import answers
 from bench_tests.server.slurm.request import sbatch_options
 from bench_tests.sweep.profile import BUILTIN, load_profile
 from tests.slurm.conftest import ROOT, Cluster, MakeProfile, run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import stat
@@ -16,9 +17,9 @@ import pytest
 
 from bench_tests.errors import ServerError
 from bench_tests.server.info import ServerInfo, read_server_info, write_server_info
-from bench_tests.server.process import answers
 from bench_tests.server.served import Endpoint, Served
 from bench_tests.server.slurm.job import SlurmServer
+from bench_tests.server.slurm.near import answers
 from bench_tests.sweep.profile import Profile, load_profile
 from tests.slurm.conftest import ROOT, Cluster, MakeProfile, run
 from tests.support.processes import alive, wait_for
@@ -33,7 +34,7 @@ class Submitted:
         self.servers: list[SlurmServer] = []
 
     def __call__(self, profile: Profile, keep: bool = False) -> SlurmServer:
-        self.servers.append(SlurmServer.submit(profile, self.info, self.logs, self.said.append, keep))
+        self.servers.append(asyncio.run(SlurmServer.submit(profile, self.info, self.logs, self.said.append, keep)))
         return self.servers[-1]
 
 
@@ -43,7 +44,7 @@ def submit(tmp_path: Path) -> Iterator[Submitted]:
     submitted = Submitted(tmp_path)
     yield submitted
     for server in submitted.servers:
-        server.stop()
+        asyncio.run(server.stop())
 
 
 def status(endpoint: Endpoint, path: str = "/v1/models") -> int | None:
@@ -57,7 +58,7 @@ def test_submit_attach_stop_leaves_nothing(
     server = submit(make_profile(server="gpus_per_node = 4"))
     try:
         assert isinstance(server, Served)
-        assert server.gone() is None
+        assert asyncio.run(server.gone()) is None
         info = read_server_info(submit.info)
         assert (info.job_id, info.model, info.profile) == (server.job_id, "org/stub", f"{tmp_path}/stub.toml")
         assert info.hostname in ("gpu1", "gpu2", "gpu3")
@@ -72,9 +73,11 @@ def test_submit_attach_stop_leaves_nothing(
         assert [status(Endpoint(info.url, key)) for key in (None, "bench-wrong")] == [401, 401]
 
         again: list[str] = []
-        second = SlurmServer.obtain(make_profile(server="gpus_per_node = 4"), submit.info, submit.logs, again.append)
+        second = asyncio.run(
+            SlurmServer.obtain(make_profile(server="gpus_per_node = 4"), submit.info, submit.logs, again.append)
+        )
         assert second.job_id == server.job_id
-        second.stop()
+        asyncio.run(second.stop())
         assert slurm.jobs() == {server.job_id}
         assert status(server.endpoint) == 200
 
@@ -90,12 +93,12 @@ def test_submit_attach_stop_leaves_nothing(
         assert [place for place, text in shown.items() if key in text] == []
         assert "serving org/stub (profile stub) at http://gpu" in shown["log"]
     finally:
-        server.stop()
-    server.stop()
+        asyncio.run(server.stop())
+    asyncio.run(server.stop())
     assert slurm.jobs() == set()
     assert not submit.info.exists()
     assert alive(f"--marker={tmp_path}") == []
-    assert "stopped" in (server.gone() or "")
+    assert "stopped" in (asyncio.run(server.gone()) or "")
     assert any(line.startswith(f"submitted job {server.job_id}") for line in submit.said)
 
 
@@ -114,8 +117,8 @@ def test_kept_ones_stay_and_two_of_a_node_have_two_ports(
         assert kept.endpoint.base_url != beside.endpoint.base_url
         assert kept.endpoint.api_key != beside.endpoint.api_key
         assert beside.facts()["job_gpus"] == 0
-        beside.stop()
-        kept.stop()
+        asyncio.run(beside.stop())
+        asyncio.run(kept.stop())
         assert slurm.jobs() == {kept.job_id}
         assert status(kept.endpoint) == 200
     finally:
@@ -131,7 +134,7 @@ def test_the_simulated_server_through_the_same_script(slurm: Cluster, submit: Su
         assert status(Endpoint(server.endpoint.base_url)) == 401
         assert server.facts()["job_gpus"] == 0
     finally:
-        server.stop()
+        asyncio.run(server.stop())
 
 
 @pytest.mark.parametrize(
@@ -183,8 +186,8 @@ def test_pending_then_running_says_why_it_waits(slurm: Cluster, make_profile: Ma
             run("scancel", blocking)
 
     profile = make_profile(slurm='extra = ["--nodelist=gpu1"]')
-    server = SlurmServer.submit(profile, submit.info, submit.logs, say)
-    server.stop()
+    server = asyncio.run(SlurmServer.submit(profile, submit.info, submit.logs, say))
+    asyncio.run(server.stop())
     assert any("is pending: waits for free nodes" in line for line in submit.said)
     assert "serves on gpu1" in submit.said[-1]
 
@@ -195,8 +198,8 @@ def test_a_held_job_is_waited_for(slurm: Cluster, make_profile: MakeProfile, sub
         if "is held by the user" in text:
             run("scontrol", "release", text.split()[1])
 
-    server = SlurmServer.submit(make_profile(slurm='extra = ["--hold"]'), submit.info, submit.logs, say)
-    server.stop()
+    server = asyncio.run(SlurmServer.submit(make_profile(slurm='extra = ["--hold"]'), submit.info, submit.logs, say))
+    asyncio.run(server.stop())
     assert any("is held by the user" in line for line in submit.said)
 
 
@@ -226,42 +229,44 @@ def test_scancel_in_the_middle(slurm: Cluster, make_profile: MakeProfile, submit
     server = submit(make_profile())
     run("scancel", server.job_id)
     assert wait_for(server.gone, 8)
-    assert server.gone() == f"job {server.job_id} was cancelled"
-    assert not server.wait_for_return(submit.said.append)
+    assert asyncio.run(server.gone()) == f"job {server.job_id} was cancelled"
+    assert not asyncio.run(server.wait_for_return(submit.said.append))
     assert wait_for(lambda: not submit.info.exists(), 5)
     assert server.info is not None
     with pytest.raises(ServerError, match=r"which was cancelled; the file is stale"):
-        SlurmServer.attach(server.info, make_profile(), submit.info, submit.said.append)
-    server.stop()
+        asyncio.run(SlurmServer.attach(server.info, make_profile(), submit.info, submit.said.append))
+    asyncio.run(server.stop())
 
 
 def test_a_file_without_a_key_takes_the_users(slurm: Cluster, make_profile: MakeProfile, submit: Submitted) -> None:
     server = submit(make_profile())
     assert server.info is not None
     without = replace(server.info, api_key=None)
-    mine = SlurmServer.attach(without, make_profile(), submit.info, submit.said.append, api_key=server.info.api_key)
+    mine = asyncio.run(
+        SlurmServer.attach(without, make_profile(), submit.info, submit.said.append, api_key=server.info.api_key)
+    )
     assert mine.endpoint.api_key == server.info.api_key
     with pytest.raises(ServerError, match=r"refuses \$OPENAI_API_KEY"):
-        SlurmServer.attach(without, make_profile(), submit.info, submit.said.append, api_key="another")
-    server.stop()
+        asyncio.run(SlurmServer.attach(without, make_profile(), submit.info, submit.said.append, api_key="another"))
+    asyncio.run(server.stop())
 
 
 def test_a_server_that_dies_in_the_middle(slurm: Cluster, make_profile: MakeProfile, submit: Submitted) -> None:
     server = submit(make_profile("--die-after", "2"))
     assert wait_for(server.gone, 15)
-    assert wait_for(lambda: "failed with exit code 13" in (server.gone() or ""), 5)
+    assert wait_for(lambda: "failed with exit code 13" in (asyncio.run(server.gone()) or ""), 5)
     assert "serve: the server ended with exit code 4" in server_log(submit, server)
     assert not submit.info.exists()
-    server.stop()
+    asyncio.run(server.stop())
 
 
 def test_node_down_without_requeue(slurm: Cluster, make_profile: MakeProfile, submit: Submitted) -> None:
     server = submit(make_profile(slurm='extra = ["--nodelist=gpu1", "--no-requeue"]'))
     run("scontrol", "update", "nodename=gpu1", "state=down", "reason=test")
     assert wait_for(server.gone, 8)
-    assert wait_for(lambda: "lost its node gpu1" in (server.gone() or ""), 8)
-    assert not server.wait_for_return(submit.said.append)
-    server.stop()
+    assert wait_for(lambda: "lost its node gpu1" in (asyncio.run(server.gone()) or ""), 8)
+    assert not asyncio.run(server.wait_for_return(submit.said.append))
+    asyncio.run(server.stop())
     node_up("gpu1")
 
 
@@ -277,20 +282,20 @@ def test_node_down_with_requeue_comes_back_elsewhere(
     old, node = server.endpoint, server.facts()["nodes"]
     run("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
     assert wait_for(server.gone, 8)
-    assert wait_for(lambda: "requeued" in (server.gone() or ""), 8)
-    assert f"lost its node {node} and requeued: it now is pending" in (server.gone() or "")
+    assert wait_for(lambda: "requeued" in (asyncio.run(server.gone()) or ""), 8)
+    assert f"lost its node {node} and requeued: it now is pending" in (asyncio.run(server.gone()) or "")
 
     def say(text: str) -> None:
         submit.said.append(text)
         if "BeginTime" in text:  # Slurm lets a requeued job wait for two minutes
             run("scontrol", "update", f"jobid={server.job_id}", "starttime=now")
 
-    assert server.wait_for_return(say)
-    assert server.gone() is None
+    assert asyncio.run(server.wait_for_return(say))
+    assert asyncio.run(server.gone()) is None
     assert server.endpoint.api_key != old.api_key
     assert status(server.endpoint) == 200
     assert server.facts()["restarts"] == 1
-    server.stop()
+    asyncio.run(server.stop())
     assert not submit.info.exists()
     node_up(node)
 
@@ -302,7 +307,7 @@ def test_slurmctld_away_is_no_reason(slurm: Cluster, make_profile: MakeProfile, 
     end, longest_s = time.monotonic() + 7, 0.0
     while time.monotonic() < end:
         began = time.monotonic()
-        assert server.gone() is None
+        assert asyncio.run(server.gone()) is None
         assert status(server.endpoint) == 200
         longest_s = max(longest_s, time.monotonic() - began)
         time.sleep(0.2)
@@ -311,8 +316,8 @@ def test_slurmctld_away_is_no_reason(slurm: Cluster, make_profile: MakeProfile, 
     run("slurmctld")
     assert wait_for(lambda: subprocess.run(["scontrol", "ping"], capture_output=True).returncode == 0)
     time.sleep(1.1)
-    assert server.gone() is None
-    server.stop()
+    assert asyncio.run(server.gone()) is None
+    asyncio.run(server.stop())
 
 
 def test_a_stale_file_is_told_and_replaced(slurm: Cluster, make_profile: MakeProfile, submit: Submitted) -> None:
@@ -321,25 +326,25 @@ def test_a_stale_file_is_told_and_replaced(slurm: Cluster, make_profile: MakePro
     stale = ServerInfo("http://gpu1:9", "stub", "org/stub", ended, "old-key")
     write_server_info(submit.info, stale)
     with pytest.raises(ServerError, match=rf"names job {ended}, which ended by itself.*stale"):
-        SlurmServer.attach(stale, make_profile(), submit.info, submit.said.append)
-    server = SlurmServer.obtain(make_profile(), submit.info, submit.logs, submit.said.append)
+        asyncio.run(SlurmServer.attach(stale, make_profile(), submit.info, submit.said.append))
+    server = asyncio.run(SlurmServer.obtain(make_profile(), submit.info, submit.logs, submit.said.append))
     assert any("is stale" in line and ended in line for line in submit.said)
     assert read_server_info(submit.info).job_id == server.job_id
-    server.stop()
+    asyncio.run(server.stop())
 
 
 def test_another_ones_file_is_not_written_over(slurm: Cluster, make_profile: MakeProfile, submit: Submitted) -> None:
     other = submit(make_profile(model="other/model", name="other"))
     try:
         with pytest.raises(ServerError, match=rf"job {other.job_id}.*serves other/model, not org/stub"):
-            SlurmServer.obtain(make_profile(), submit.info, submit.logs, submit.said.append)
+            asyncio.run(SlurmServer.obtain(make_profile(), submit.info, submit.logs, submit.said.append))
         submit.info.write_text(f"{other.endpoint.base_url}\n")
         with pytest.raises(ServerError, match="no job of Slurm"):
-            SlurmServer.obtain(make_profile(), submit.info, submit.logs, submit.said.append)
+            asyncio.run(SlurmServer.obtain(make_profile(), submit.info, submit.logs, submit.said.append))
         assert submit.info.read_text() == f"{other.endpoint.base_url}\n"
         assert slurm.jobs() == {other.job_id}
     finally:
-        other.stop()
+        asyncio.run(other.stop())
     assert submit.info.exists(), "a file that does not name our job is not ours to remove"
 
 
@@ -368,9 +373,10 @@ def test_ctrl_c_while_it_waits_leaves_no_job(slurm: Cluster, make_profile: MakeP
 
 
 SUBMITTING = """
+import asyncio
 from pathlib import Path
 from bench_tests.server.slurm.job import SlurmServer
 from bench_tests.sweep.profile import Profile, load_profile
 folder = Path("{folder}")
-SlurmServer.submit(load_profile("{source}"), folder / "info", folder / "logs", lambda text: print(text, flush=True))
+asyncio.run(SlurmServer.submit(load_profile("{source}"), folder / "info", folder / "logs", lambda text: print(text, flush=True)))
 """

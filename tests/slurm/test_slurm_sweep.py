@@ -18,8 +18,8 @@ import pytest
 
 from bench_tests.errors import UsageError
 from bench_tests.server.info import ServerInfo, read_server_info, write_server_info
-from bench_tests.server.process import answers
 from bench_tests.server.served import Endpoint
+from bench_tests.server.slurm.near import answers
 from bench_tests.sweep.keys import checked
 from bench_tests.sweep.settings import Validity
 from tests.slurm.conftest import ROOT, Cluster, run, wait_for

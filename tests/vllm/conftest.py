@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import subprocess
+from asyncio import run
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,5 +78,5 @@ def sweep(
 
 def busy(server: Endpoint) -> float:
     """How many requests vLLM says that it works on or will; NaN when it says nothing."""
-    said = read_metrics(server, "tiny").values
+    said = run(read_metrics(server, "tiny")).values
     return said.get("running", math.nan) + said.get("waiting", math.nan)

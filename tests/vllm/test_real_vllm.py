@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from asyncio import run
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def started(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
     endpoint = Endpoint(f"http://127.0.0.1:{port}", "sk-real-vllm-key")
     try:
         deadline = time.monotonic() + 300
-        while (answer := get(endpoint, "/health", 2.0)) is None or answer[0] != 200:
+        while (answer := run(get(endpoint, "/health", 2.0))) is None or answer[0] != 200:
             assert process.poll() is None, log.read_text()[-2000:]
             assert time.monotonic() < deadline, log.read_text()[-2000:]
             time.sleep(1)
@@ -81,9 +82,9 @@ def test_a_live_server_is_swept_and_agrees_with_itself(tmp_path: Path, server: E
     for attempt in range(3):  # engine and client share two cores here: a client that was held back says so, rightly
         folder = tmp_path / str(attempt)
         folder.mkdir()
-        before = read_metrics(server, "tiny")
+        before = run(read_metrics(server, "tiny"))
         outcome = sweep(folder, server, *points)
-        counted = read_metrics(server, "tiny").since(before)
+        counted = run(read_metrics(server, "tiny")).since(before)
         if outcome.code != 12:
             break
     assert outcome.code == 0, outcome.out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
+from asyncio import run
 from pathlib import Path
 
 from bench_tests.server.client import post_json
@@ -38,17 +39,17 @@ def _port(result: dict[str, object]) -> str:
 
 def _kill_when_loaded(endpoint: Endpoint) -> None:
     deadline = time.monotonic() + 180
-    while read_metrics(endpoint, "tiny").values.get("running", 0) < 4 and time.monotonic() < deadline:
+    while run(read_metrics(endpoint, "tiny")).values.get("running", 0) < 4 and time.monotonic() < deadline:
         time.sleep(0.5)
     body = {"model": "tiny", "prompt": [300] * 12000, "max_tokens": 64, "seed": 1, "temperature": 1.0}
-    post_json(endpoint, "/v1/completions", body)
+    run(post_json(endpoint, "/v1/completions", body))
 
 
 def test_an_engine_that_dies_in_the_middle_is_an_error_and_ends_the_session(tmp_path: Path, profile: str) -> None:
     """A seeded long prompt kills the CPU build's engine: error events in 200 streams, then no server at all."""
     path = tmp_path / "tiny.toml"
     path.write_text(profile)
-    local = LocalServer.start(load_profile(str(path)), tmp_path, print)
+    local = run(LocalServer.start(load_profile(str(path)), tmp_path, print))
     try:
         killer = threading.Thread(target=_kill_when_loaded, args=(local.endpoint,))
         killer.start()
@@ -57,7 +58,7 @@ def test_an_engine_that_dies_in_the_middle_is_an_error_and_ends_the_session(tmp_
         )
         killer.join()
     finally:
-        local.stop()
+        run(local.stop())
     assert outcome.code == 13, outcome.out
     first = outcome.results()["tiny_vllm_tp1_isl2048_osl2000_conc4"]
     assert first["verdict"] == "ERROR"

@@ -1,19 +1,23 @@
-"""Slurm's commands: submit, look at, cancel. Standard library only; every call has a time limit.
-
-Knows the errors and Slurm's words.
+"""Slurm's commands: submit, look at, cancel. Asyncio subprocesses: a slurmctld that hangs holds up nothing but its asker,
+and every call has a time limit.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import getpass
 import os
 import re
 import shutil
-import subprocess
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from bench_tests.errors import ServerError
 from bench_tests.server.slurm import words as slurm_words
+from bench_tests.text import harmless
 
 __all__ = ["Job", "Queued", "SlurmAway", "available", "cancel", "look", "queued", "submit", "version"]
 
@@ -23,8 +27,20 @@ _SIGNAL_LEAD_S = 100  # serve.sh asks for TERM 60 s before the limit, and Slurm 
 _ID = re.compile(r"\d+(_\d+)?")
 
 
+_KILLED_S = 2.0  # how long a killed command is waited for
+_CANCEL_ASK_S = 15.0
+
+
 class SlurmAway(Exception):
     """slurmctld does not answer just now: nothing is known about the job."""
+
+
+class Told(NamedTuple):
+    """What one of Slurm's commands said."""
+
+    returncode: int
+    stdout: str
+    stderr: str
 
 
 @dataclass(frozen=True)
@@ -89,16 +105,16 @@ def available() -> bool:
     return shutil.which("sbatch") is not None and shutil.which("scontrol") is not None
 
 
-def version() -> str | None:
+async def version() -> str | None:
     """Such as `22.05.8`; None when Slurm is not there."""
     try:
-        told = _run(["sbatch", "--version"], 10.0)
+        told = await _run(["sbatch", "--version"], 10.0)
     except (SlurmAway, ServerError):
         return None
     return told.stdout.split()[-1] if told.returncode == 0 and told.stdout.split() else None
 
 
-def submit(options: Sequence[str], script: str, arguments: Sequence[str], env: Mapping[str, str]) -> str:
+async def submit(options: Sequence[str], script: str, arguments: Sequence[str], env: Mapping[str, str]) -> str:
     """sbatch; the job's id. Raises ServerError with Slurm's own words when it refuses.
 
     An interrupt in the middle of it leaves no job: the id is waited for and the job cancelled.
@@ -106,84 +122,101 @@ def submit(options: Sequence[str], script: str, arguments: Sequence[str], env: M
     if not available():
         raise ServerError("sbatch is not on PATH; expected a Slurm cluster, or use --base-url or --server local")
     argv = ["sbatch", "--parsable", *options, script, *arguments]
-    child = subprocess.Popen(
-        argv,
+    child = await asyncio.create_subprocess_exec(
+        *argv,
         env=dict(env),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
         start_new_session=True,  # Ctrl-C is for us: sbatch must finish, so that we learn the id
     )
+    talk = asyncio.ensure_future(child.communicate())
     try:
-        out, err = child.communicate(timeout=120)
+        told, complained = await asyncio.wait_for(asyncio.shield(talk), 120)
     except BaseException as why:
-        try:
-            out, _ = child.communicate(timeout=15)
-            if _ID.fullmatch(_first_id(out)):
-                cancel(_first_id(out))
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.communicate()
-        if isinstance(why, subprocess.TimeoutExpired):
+        done, _ = await asyncio.wait({talk}, timeout=_CANCEL_ASK_S)
+        if not done:
+            await _end(child, talk)
+        elif _ID.fullmatch(late := _first_id(talk.result()[0].decode("utf-8", "replace"))):
+            await cancel(late)
+        if isinstance(why, TimeoutError):
             raise ServerError("sbatch gave no answer for 120 s; see `scontrol ping`") from why
         raise
+    out, err = told.decode("utf-8", "replace"), complained.decode("utf-8", "replace")
     job_id = _first_id(out)
     if child.returncode != 0 or not _ID.fullmatch(job_id):
         said = "; ".join(
             line.removeprefix("sbatch: ").removeprefix("error: ") for line in err.splitlines() if line.strip()
         )
-        raise ServerError(f"Slurm refuses the job: {said or 'no reason given'} (asked for: {' '.join(options)})")
+        raise ServerError(
+            f"Slurm refuses the job: {harmless(said) or 'no reason given'} (asked for: {' '.join(options)})"
+        )
     return job_id
 
 
-def look(job_id: str, timeout_s: float = 10.0) -> Job:
+async def look(job_id: str, timeout_s: float = 10.0) -> Job:
     """The job as Slurm sees it now. Raises SlurmAway when slurmctld does not answer."""
     if not _ID.fullmatch(job_id):
         raise ServerError(f"job_id {job_id!r} is no Slurm job; expected a number")
-    told = _run(["scontrol", "-o", "show", "job", job_id], timeout_s)
+    told = await _run(["scontrol", "-o", "show", "job", job_id], timeout_s)
     if told.returncode == 0 and "JobId=" in told.stdout:
         return _parse(job_id, told.stdout.splitlines()[0])
     if "Invalid job id" in told.stderr:
-        return _from_accounting(job_id, timeout_s)
+        return await _from_accounting(job_id, timeout_s)
     raise SlurmAway(told.stderr.strip() or "scontrol says nothing")
 
 
-def queued(timeout_s: float = 10.0) -> list[Queued]:
+async def queued(timeout_s: float = 10.0) -> list[Queued]:
     """The user's own jobs that have not ended. Raises SlurmAway when slurmctld does not answer."""
-    told = _run(["squeue", "-h", "--me", "-o", "%A|%T|%Z|%o"], timeout_s)
+    form = ["-o", "%A|%T|%Z|%o"]
+    told = await _run(["squeue", "-h", "--me", *form], timeout_s)
+    if told.returncode != 0 and "--me" in told.stderr:  # Slurm before 20.02, and sites' own wrappers, lack it
+        told = await _run(["squeue", "-h", "-u", getpass.getuser(), *form], timeout_s)
     if told.returncode != 0:
-        raise SlurmAway(told.stderr.strip() or "squeue says nothing")
+        raise SlurmAway(harmless(told.stderr) or "squeue says nothing")
     cells = [line.split("|", 3) for line in told.stdout.splitlines()]
     return [Queued(*cell) for cell in cells if len(cell) == 4 and _ID.fullmatch(cell[0])]
 
 
-def cancel(job_id: str) -> bool:
+async def cancel(job_id: str) -> bool:
     """scancel. True when Slurm took it (or the job had already ended)."""
     try:
-        told = _run(["scancel", job_id], 15.0)
+        told = await _run(["scancel", job_id], _CANCEL_ASK_S)
     except SlurmAway:
         return False
     return told.returncode == 0 or "Invalid job id" in told.stderr or "already" in told.stderr
 
 
-def _run(argv: Sequence[str], timeout_s: float) -> subprocess.CompletedProcess[str]:
+async def _run(argv: Sequence[str], timeout_s: float) -> Told:
     try:
-        return subprocess.run(
-            argv,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout_s,
+        child = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
             env={**os.environ, "SLURM_TIME_FORMAT": "standard", "LC_ALL": "C"},
             start_new_session=True,
         )
-    except subprocess.TimeoutExpired as why:
-        raise SlurmAway(f"{argv[0]} gave no answer for {timeout_s:g} s") from why
     except OSError as why:
         raise ServerError(f"{argv[0]}: {why.strerror or why}; expected Slurm's commands on PATH") from why
+    talk = asyncio.ensure_future(child.communicate())
+    try:
+        out, err = await asyncio.wait_for(asyncio.shield(talk), timeout_s)
+    except TimeoutError as why:
+        await _end(child, talk)
+        raise SlurmAway(f"{argv[0]} gave no answer for {timeout_s:g} s") from why
+    except asyncio.CancelledError:
+        await _end(child, talk)
+        raise
+    return Told(int(child.returncode or 0), out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
+
+
+async def _end(child: asyncio.subprocess.Process, talk: asyncio.Future[tuple[bytes, bytes]]) -> None:
+    """Kill a command and what it started, and do not wait long: one that hangs in the kernel does not end."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGKILL)
+    await asyncio.wait({talk}, timeout=_KILLED_S)
+    talk.cancel()
 
 
 def _first_id(out: str) -> str:
@@ -220,10 +253,12 @@ def _parse(job_id: str, line: str) -> Job:
     )
 
 
-def _from_accounting(job_id: str, timeout_s: float) -> Job:
+async def _from_accounting(job_id: str, timeout_s: float) -> Job:
     # a job that ended more than MinJobAge ago is known to the accounting alone, where there is one
     try:
-        told = _run(["sacct", "-n", "-X", "-P", "-j", job_id, "-o", "State,ExitCode,NodeList,Timelimit"], timeout_s)
+        told = await _run(
+            ["sacct", "-n", "-X", "-P", "-j", job_id, "-o", "State,ExitCode,NodeList,Timelimit"], timeout_s
+        )
     except (SlurmAway, ServerError):
         return Job(job_id, "UNKNOWN")
     cells = told.stdout.strip().splitlines()[-1].split("|") if told.returncode == 0 and told.stdout.strip() else []

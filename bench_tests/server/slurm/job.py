@@ -1,12 +1,12 @@
 """A server in a Slurm job: submitted, waited for in words, attached to, watched while it is measured, and cancelled.
 
-Knows profiles, server_info.txt, Slurm's commands and the errors.
 `python -m bench_tests.server.slurm options PROFILE` prints what sbatch is to be asked for.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import atexit
 import os
 import sys
@@ -17,8 +17,10 @@ from typing import Any
 
 from bench_tests.errors import BenchError, ServerError, UsageError
 from bench_tests.paths import ROOT
+from bench_tests.server.client import get
 from bench_tests.server.info import ServerInfo, read_server_info, remove_if_ours
-from bench_tests.server.process import answers, log_tail, refuses
+from bench_tests.server.net import clear_proxy
+from bench_tests.server.process import log_tail
 from bench_tests.server.served import Endpoint, Say
 from bench_tests.server.slurm import control as slurm_control
 from bench_tests.server.slurm.control import Job, SlurmAway
@@ -62,9 +64,12 @@ class SlurmServer:
         self._log_from = 0  # what the log had when we attached, bytes
         self._stopped = False
         self._watched = True
+        self._version: str | None = None
 
     @classmethod
-    def submit(cls, profile: Profile, info_path: Path, log_dir: Path, say: Say, keep: bool = False) -> SlurmServer:
+    async def submit(
+        cls, profile: Profile, info_path: Path, log_dir: Path, say: Say, keep: bool = False
+    ) -> SlurmServer:
         """Submit the profile's server and wait until it serves; what Slurm says meanwhile is told in words.
 
         Raises ServerError when Slurm refuses it, when waiting cannot help, when it ends (with its log's last lines),
@@ -75,21 +80,23 @@ class SlurmServer:
         log_dir.mkdir(parents=True, exist_ok=True)
         place = ["--export=ALL", f"--chdir={ROOT}", f"--output={log_dir}/serve-{profile.name}-%j.log"]
         arguments = [profile_argument(profile), "--server-info", str(info_path)]
-        job_id = slurm_control.submit([*options, *place], str(SERVE_SCRIPT), arguments, job_environment(os.environ))
+        job_id = await slurm_control.submit(
+            [*options, *place], str(SERVE_SCRIPT), arguments, job_environment(os.environ)
+        )
         server = cls(profile, job_id, info_path, ours=not keep)
         try:
             server._log = log_dir / f"serve-{profile.name}-{job_id}.log"
             say(f"submitted job {job_id} ({' '.join(options)}), log {server._log}")
-            atexit.register(server.stop)
-            wait_until_serving(server, profile, say)
+            atexit.register(server._stop_at_exit)
+            await wait_until_serving(server, profile, say)
         except BaseException:
             server._ours = True  # `keep` keeps a server, not a failed start
-            server.stop()
+            await server.stop()
             raise
         return server
 
     @classmethod
-    def attach(
+    async def attach(
         cls, info: ServerInfo, profile: Profile, info_path: Path, say: Say, *, api_key: str | None = None,
         insecure: bool = False,
     ) -> SlurmServer:  # fmt: skip
@@ -100,7 +107,7 @@ class SlurmServer:
         server = cls(profile, info.job_id or "", info_path.absolute(), ours=False)
         server._api_key, server._insecure = api_key, insecure
         try:
-            job = server.look(10.0) if server.job_id.isdigit() else Job(server.job_id, "UNKNOWN")
+            job = await server.look(10.0) if server.job_id.isdigit() else Job(server.job_id, "UNKNOWN")
         except SlurmAway:
             job = Job(server.job_id, "UNKNOWN")
         if job.state not in ("RUNNING", "UNKNOWN"):
@@ -108,7 +115,7 @@ class SlurmServer:
                 "wait for it" if job.waiting else f"the file is stale: remove it, or submit {SERVE_SCRIPT.name} again"
             )
             raise ServerError(f"{info_path} names job {info.job_id}, which {job.words()}; {mend}")
-        if not server.take(info, job):
+        if not await server.take(info, job):
             mend = "the file is stale: remove it" if job.state == "UNKNOWN" else "is it reachable from this host?"
             raise ServerError(
                 f"{info_path}: {info.url} does not answer, and its job {info.job_id} {job.words()}; {mend}"
@@ -119,7 +126,9 @@ class SlurmServer:
         return server
 
     @classmethod
-    def obtain(cls, profile: Profile, info_path: Path, log_dir: Path, say: Say, keep: bool = False) -> SlurmServer:
+    async def obtain(
+        cls, profile: Profile, info_path: Path, log_dir: Path, say: Say, keep: bool = False
+    ) -> SlurmServer:
         """Attach to the live job that server_info.txt names if it serves this profile's model; else submit one.
 
         Raises ServerError when another live server is named there: its file must not be written over.
@@ -127,7 +136,7 @@ class SlurmServer:
         if info_path.exists():
             info = read_server_info(info_path)
             if info.job_id and info.job_id.isdigit():
-                job = _looked(info.job_id)
+                job = await _looked(info.job_id)
                 if job.ended:
                     say(f"{info_path} is stale: it names job {info.job_id}, which {job.words()}")
                 elif info.model != profile.model.id:
@@ -136,15 +145,15 @@ class SlurmServer:
                         f"{profile.model.id}; use another --server-info PATH, or `scancel {info.job_id}`"
                     )
                 elif job.state == "RUNNING":
-                    return cls.attach(info, profile, info_path, say)
-            elif answers(Endpoint(info.url, info.api_key), "/health") is not None:
+                    return await cls.attach(info, profile, info_path, say)
+            elif await get(Endpoint(info.url, info.api_key), "/v1/models", 5.0) is not None:
                 raise ServerError(
                     f"{info_path} names {info.url}, which answers and is no job of Slurm; its file would be "
                     f"written over: use --server attach for it, or another --server-info PATH"
                 )
-        return cls.submit(profile, info_path, log_dir, say, keep)
+        return await cls.submit(profile, info_path, log_dir, say, keep)
 
-    def gone(self) -> str | None:
+    async def gone(self) -> str | None:
         """Why the job no longer serves, in words; None while nothing speaks against it.
 
         Slurm is asked at most once a second, for at most 3 s; an unreachable slurmctld is no reason. A server whose port
@@ -155,14 +164,14 @@ class SlurmServer:
         if not self._watched:
             return None
         try:
-            job = self.look(3.0, max_age_s=_POLL_S)
+            job = await self.look(3.0, max_age_s=_POLL_S)
         except SlurmAway:
             return None
         same = (job.restarts, job.start) == self._incarnation
         if job.state == "RUNNING" and same:
-            if not refuses(self.endpoint):
+            if not await _refuses(self.endpoint):
                 return None
-            job = self._settled(job)  # Slurm is seconds late: the server goes first, then its job
+            job = await self._settled(job)  # Slurm is seconds late: the server goes first, then its job
             if job.state == "RUNNING":
                 return None  # whether a server that refuses connections comes back is its asker's to judge
         cause = self._cause(job)
@@ -170,7 +179,7 @@ class SlurmServer:
             return f"job {self.job_id} {cause or 'was taken off its node'} and requeued: it now {job.words()}"
         return f"job {self.job_id} {cause if cause and job.state == 'COMPLETING' else job.words()}"
 
-    def wait_for_return(self, say: Say) -> bool:
+    async def wait_for_return(self, say: Say) -> bool:
         """Wait until a requeued or suspended job serves again (slurm.return_timeout at most); `endpoint` may change."""
         if not self._watched:
             return False
@@ -178,9 +187,9 @@ class SlurmServer:
         told = ""
         while time.monotonic() < end and not self._stopped:
             try:
-                job = self.look(10.0)
+                job = await self.look(10.0)
             except SlurmAway:
-                time.sleep(_POLL_S)
+                await asyncio.sleep(_POLL_S)
                 continue
             if job.ended:
                 return False
@@ -191,10 +200,10 @@ class SlurmServer:
                 say(f"waiting for job {self.job_id} to serve again: it {told}")
             info = self.published() if job.state == "RUNNING" else None
             same = (job.restarts, job.start) == self._incarnation  # it was suspended, not requeued
-            if info and (same or info.started != (self.info and self.info.started)) and self.take(info, job):
+            if info and (same or info.started != (self.info and self.info.started)) and await self.take(info, job):
                 say(f"job {self.job_id} serves again at {info.url}")
                 return True
-            time.sleep(_POLL_S)
+            await asyncio.sleep(_POLL_S)
         return False
 
     def facts(self) -> dict[str, Any]:
@@ -209,31 +218,34 @@ class SlurmServer:
             "job_gpus": expected if job.gpus is None else job.gpus,
             "partition": job.partition,
             "restarts": job.restarts,
-            "slurm_version": slurm_control.version(),
+            "slurm_version": self._version,
         }
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Cancel the job if it is ours, and wait until nothing of it runs. May be called twice."""
         if self._stopped or not self._ours:
             self._stopped = True
             return
         self._stopped = True
-        atexit.unregister(self.stop)
+        atexit.unregister(self._stop_at_exit)
         end = time.monotonic() + _CANCEL_TIMEOUT_S
-        while not slurm_control.cancel(self.job_id) and time.monotonic() < end:
-            time.sleep(_POLL_S)  # slurmctld is away: the job must not stay for that
+        while not await slurm_control.cancel(self.job_id) and time.monotonic() < end:
+            await asyncio.sleep(_POLL_S)  # slurmctld is away: the job must not stay for that
         while time.monotonic() < end:
             try:
-                if slurm_control.look(self.job_id).ended:
+                if (await slurm_control.look(self.job_id)).ended:
                     break
             except SlurmAway:
                 pass
-            time.sleep(0.25)
+            await asyncio.sleep(0.25)
         else:
             print(f"job {self.job_id} could not be seen to end; see `squeue -j {self.job_id}`", file=sys.stderr)
         remove_if_ours(self._info_path, self.job_id)  # its own script has done so, unless its node went down
 
-    def look(self, timeout_s: float, max_age_s: float = 0.0) -> Job:
+    def _stop_at_exit(self) -> None:
+        asyncio.run(self.stop())
+
+    async def look(self, timeout_s: float, max_age_s: float = 0.0) -> Job:
         """The job as Slurm sees it, at most so old. Raises SlurmAway."""
         age_s = time.monotonic() - self._asked_at
         if self._away and age_s < max_age_s * _AWAY_FACTOR:
@@ -242,7 +254,7 @@ class SlurmServer:
             return self._job
         self._away = True
         try:
-            self._job = slurm_control.look(self.job_id, timeout_s)
+            self._job = await slurm_control.look(self.job_id, timeout_s)
             self._away = False
         finally:
             self._asked_at = time.monotonic()
@@ -260,30 +272,33 @@ class SlurmServer:
             return None  # removed between the two looks
         return info if info.job_id == self.job_id else None
 
-    def take(self, info: ServerInfo, job: Job) -> bool:
+    async def take(self, info: ServerInfo, job: Job) -> bool:
         """Use this server from now on, if it answers and opens to its key. Raises ServerError if it refuses the key."""
         endpoint = Endpoint(info.url, info.api_key or self._api_key, self._insecure)
-        health = answers(endpoint, "/health")
-        models = answers(endpoint, "/v1/models") if health and health[0] == 200 else None
+        if why := clear_proxy(endpoint.base_url):
+            raise ServerError(f"{self._info_path}: {why}")
+        models = await get(endpoint, "/v1/models", 5.0)
         if models is None:
             return False
-        if models[0] == 401:
+        if models.status == 401:
             whose = f"the key of {self._info_path}" if info.api_key or not self._api_key else "$OPENAI_API_KEY"
             raise ServerError(f"{info.url} refuses {whose}; another server has its port")
-        if models[0] != 200:
+        if models.status != 200:
             return False
+        if self._version is None:
+            self._version = await slurm_control.version()
         self.info, self.endpoint, self._incarnation = info, endpoint, (job.restarts, job.start)
         log = self._log or Path(job.log or os.devnull)
         self._log_from = log.stat().st_size if log.exists() else 0
         return True
 
-    def _settled(self, job: Job) -> Job:
+    async def _settled(self, job: Job) -> Job:
         """The job as soon as Slurm says more than RUNNING of one that is about to end."""
         end = time.monotonic() + _SETTLE_S
         while job.state == "RUNNING" and time.monotonic() < end:
-            time.sleep(0.25)
+            await asyncio.sleep(0.25)
             try:
-                job = self.look(3.0)
+                job = await self.look(3.0)
             except SlurmAway:
                 break
         return job
@@ -302,9 +317,24 @@ class SlurmServer:
         return f"; its log says: {log_tail(self._log, 1)}" if self._log else ""
 
 
-def _looked(job_id: str) -> Job:
+async def _refuses(endpoint: Endpoint, timeout_s: float = 1.0) -> bool:
+    """Its host says that nobody listens there. A host that says nothing does not refuse. Costs the server no request."""
+    from yarl import URL
+
+    url = URL(endpoint.base_url)
     try:
-        return slurm_control.look(job_id)
+        _, writer = await asyncio.wait_for(asyncio.open_connection(url.host or "", url.port), timeout_s)
+    except ConnectionRefusedError:
+        return True
+    except OSError as why:  # TimeoutError is one; a name with several addresses gives one error for all
+        return "refused" in str(why).lower()
+    writer.close()
+    return False
+
+
+async def _looked(job_id: str) -> Job:
+    try:
+        return await slurm_control.look(job_id)
     except SlurmAway as why:
         raise ServerError(f"Slurm does not answer ({why}); see `scontrol ping`") from why
 

@@ -20,11 +20,11 @@ from types import FrameType
 
 from bench_tests.errors import BenchError, ServerError, UsageError
 from bench_tests.paths import ROOT
-from bench_tests.server.command import in_container, lease_port, new_api_key, resolved, serve_command
+from bench_tests.server.command import in_container, lease_port, new_api_key, reachable_host, resolved, serve_command
 from bench_tests.server.info import ServerInfo, default_server_info, remove_if_ours, write_server_info
-from bench_tests.server.local import reachable_host
-from bench_tests.server.process import ServerProcess, answers, wait_until_ready
+from bench_tests.server.process import ServerProcess
 from bench_tests.server.served import Endpoint
+from bench_tests.server.slurm.near import answers, wait_until_ready
 from bench_tests.server.slurm.request import gpus_per_node, profile_argument
 from bench_tests.sweep.profile import Profile, load_profile
 

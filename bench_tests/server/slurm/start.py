@@ -1,10 +1,8 @@
-"""The time from a submitted job to a server that answers: waiting for it with what Slurm says in words, and finding it.
-
-Knows profiles, server_info.txt, Slurm's commands and the errors.
-"""
+"""The time from a submitted job to a server that answers: waiting for it with what Slurm says in words, and finding it."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 from typing import Protocol
@@ -32,25 +30,25 @@ class Startable(Protocol):
 
     job_id: str
 
-    def look(self, timeout_s: float) -> Job: ...
+    async def look(self, timeout_s: float) -> Job: ...
 
     def published(self) -> ServerInfo | None: ...
 
-    def take(self, info: ServerInfo, job: Job) -> bool: ...
+    async def take(self, info: ServerInfo, job: Job) -> bool: ...
 
     def last_lines(self, job: Job) -> str: ...
 
     def last_line(self) -> str: ...
 
 
-def wait_until_serving(server: Startable, profile: Profile, say: Say) -> None:
+async def wait_until_serving(server: Startable, profile: Profile, say: Say) -> None:
     """Until the job serves. Raises ServerError for each way in which it never will."""
     began, running_since, published_since, ending_since = time.monotonic(), None, None, None
     told, told_at, hopeless = "", 0.0, 0
     while True:
         now = time.monotonic()
         try:
-            job = server.look(10.0)
+            job = await server.look(10.0)
             words = job.words()
         except SlurmAway as why:
             job, words = None, f"is out of sight: Slurm does not answer ({why})"
@@ -68,7 +66,7 @@ def wait_until_serving(server: Startable, profile: Profile, say: Say) -> None:
             running_since = running_since or now
             info = server.published()
             published_since = (published_since or now) if info else None
-            if info and server.take(info, job):
+            if info and await server.take(info, job):
                 say(f"job {server.job_id} serves on {job.nodes} at {info.url}")
                 return
             if published_since and now - published_since > _UNREACHABLE_S and info:
@@ -83,16 +81,16 @@ def wait_until_serving(server: Startable, profile: Profile, say: Say) -> None:
             last = server.last_line() if words == told and running_since else ""
             told, told_at = words, now
             say(f"job {server.job_id} {words}{last}")
-        time.sleep(_POLL_S / 2 if running_since else _POLL_S)
+        await asyncio.sleep(_POLL_S / 2 if running_since else _POLL_S)
 
 
-def submitted_for(info_path: Path) -> Queued | None:
+async def submitted_for(info_path: Path) -> Queued | None:
     """The user's own job of slurm/serve.sh that waits, starts or runs and is to publish this file; None without one.
 
     A Slurm that does not answer has none. The file that $SERVER_INFO named at its submission is not seen in the queue.
     """
     try:
-        jobs = slurm_control.queued(_ASK_S)
+        jobs = await slurm_control.queued(_ASK_S)
     except (SlurmAway, ServerError):
         return None
     for job in jobs:

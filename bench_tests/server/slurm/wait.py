@@ -13,8 +13,8 @@ from pathlib import Path
 
 from bench_tests.errors import BenchError, ServerError
 from bench_tests.server.info import default_server_info, read_server_info
-from bench_tests.server.process import answers
 from bench_tests.server.served import Endpoint, Say
+from bench_tests.server.slurm.near import answers
 
 __all__ = ["main", "wait_for_server"]
 
