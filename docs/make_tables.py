@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from bench_tests.errors import UsageError  # noqa: E402
+from bench_tests.sweep.keys import checked  # noqa: E402
 from bench_tests.sweep.profile import BUILTIN, TABLES, Profile, load_profile  # noqa: E402
-from bench_tests.sweep.settings import checked  # noqa: E402
 
 __all__ = ["main", "page_with_tables", "tables"]
 
