@@ -1,10 +1,11 @@
-"""For all tests of the suite itself: warnings are errors, and in CI nothing that a real part is needed for is skipped."""
+"""For all tests of the suite itself: each test's tier, warnings are errors, and in CI nothing that a real part is needed for is skipped."""
 
 from __future__ import annotations
 
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,12 +14,41 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REQUIRE_ALL = os.environ.get("BENCH_REQUIRE_ALL") == "1"
 
+HERE = Path(__file__).parent
+# What a test needs decides its tier, and where it lies says what it needs; the longest matching path wins. A marker on
+# the test itself (`slow`, `faults`, `quick`) comes before this table.
+TIERS = {
+    "slurm": "slurm",
+    "slurm/test_slurm_words.py": "quick",
+    "slurm/test_cluster_down.py": "quick",
+    "vllm": "vllm",
+    "faults": "faults",
+    "proxies": "proxies",
+    "servers": "servers",
+    "plotting/test_report_browser.py": "browser",
+}
+ALL_TIERS = ("quick", "sessions", "slow", "faults", "browser", "slurm", "vllm", "proxies", "servers")
+
+
+def tier_of(item: pytest.Item) -> str:
+    """The tier of a test: its own marker's, its folder's, `sessions` where its module runs whole sessions, else `quick`."""
+    own = [tier for tier in ALL_TIERS if item.get_closest_marker(tier)]
+    if own:
+        return own[0]
+    path = item.path.relative_to(HERE)
+    for part in (path, *path.parents):
+        if tier := TIERS.get(part.as_posix()):
+            return tier
+    return "sessions" if "run_suite" in vars(getattr(item, "module", object)) else "quick"
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # not in pytest.ini: a user's sweep must not end because some plugin of theirs warns
     for item in items:
         item.add_marker(pytest.mark.filterwarnings("ignore::ResourceWarning"), append=False)
         item.add_marker(pytest.mark.filterwarnings("error"), append=False)
+        if item.path.is_relative_to(HERE):
+            item.add_marker(tier_of(item))
 
 
 @pytest.hookimpl(hookwrapper=True)

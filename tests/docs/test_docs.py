@@ -296,12 +296,28 @@ def test_every_page_is_linked_from_the_readme() -> None:
         assert f"(docs/{page.name}" in text, page.name
 
 
+FIGURE = re.compile(r"(?<![\d.,])(\d[\d.,]*\d|\d)( %)?(?![\d%])")
+
+
 def test_figures_that_the_readme_takes_from_a_page_are_there() -> None:
-    for paragraph in read(ROOT / "README.md").split("\n\n"):
-        for page in re.findall(r"\(docs/(statistics|methods)\.md\)", paragraph):
-            source = read(DOCS / f"{page}.md")
-            figures = re.findall(r"\d+\.\d+ %", paragraph)
-            assert all(figure in source for figure in figures), (page, figures)
+    """Shares and large numbers, beside a link to the page of methods or of statistics."""
+    found: list[str] = []
+    for paragraph in re.split(r"\n\n|\n(?=- )", read(ROOT / "README.md")):
+        said = re.sub(r"\s+", " ", paragraph)
+        figures = {m[0].replace(",", "") for m in FIGURE.finditer(said) if m[2] or "," in m[1]}
+        for page in re.findall(r"\(docs/(statistics|methods)\.md\)", "" if said.startswith("|") else said):
+            there = {m[0].replace(",", "") for m in FIGURE.finditer(re.sub(r"\s+", " ", read(DOCS / f"{page}.md")))}
+            assert figures <= there, (page, figures - there)
+            found += figures
+    assert len(found) >= 3, "the README's figures are no longer found: this test checks nothing"
+
+
+def test_the_readme_counts_the_points_and_gpus_of_built_in_profiles() -> None:
+    said = re.findall(r"`([\w.]+)`\s+\((\d+)\s+points,\s+(?:(\d+)\s+GPUs|simulated)\)", read(ROOT / "README.md"))
+    assert len(said) >= 3
+    for name, points, gpus in said:
+        profile = load_profile(name)
+        assert (len(profile.points), profile.gpus) == (int(points), int(gpus or profile.gpus)), name
 
 
 def test_the_readme_has_its_two_commands() -> None:

@@ -2,6 +2,7 @@
 # Takes away what cluster_up.sh made, and only that: its daemons by their pid files, its names in /etc/hosts, its folder.
 set -uo pipefail
 dir=${CLUSTER_DIR:-/tmp/bench-slurm}
+hosts=${CLUSTER_HOSTS:-/etc/hosts}
 export PATH=$PATH:/usr/sbin SLURM_CONF=$dir/etc/slurm.conf
 [ -f "$SLURM_CONF" ] || exit 0
 status=0
@@ -39,9 +40,9 @@ stop "$dir/run/munged.pid" munged || status=1
 for group in /sys/fs/cgroup/*/slurm_gpu*; do
   [ ! -d "$group" ] || find "$group" -depth -type d -exec rmdir {} \; 2>/dev/null
 done
-if grep -q '# bench-slurm$' /etc/hosts; then # in place: in a container /etc/hosts is a mount
-  rest=$(grep -v '# bench-slurm$' /etc/hosts)
-  printf '%s\n' "$rest" >/etc/hosts
+tag="# bench-slurm $dir"
+if grep -qF -- "$tag" "$hosts"; then # in place: in a container /etc/hosts is a mount
+  rest=$(awk -v tag="$tag" 'substr($0, length($0) - length(tag) + 1) != tag' "$hosts") && printf '%s\n' "$rest" >"$hosts"
 fi
 rm -rf "${dir:?}"
 exit $status

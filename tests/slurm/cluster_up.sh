@@ -11,6 +11,7 @@
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 dir=${CLUSTER_DIR:-/tmp/bench-slurm}
+hosts=${CLUSTER_HOSTS:-/etc/hosts}
 port=${CLUSTER_PORT:-17817}
 nodes=${CLUSTER_NODES:-3} gpus=${CLUSTER_GPUS:-8} cpus=${CLUSTER_CPUS:-64} mem=${CLUSTER_MEM:-300000}
 export PATH=$PATH:/usr/sbin:/sbin SLURM_CONF=$dir/etc/slurm.conf
@@ -108,7 +109,9 @@ echo "CgroupPlugin=cgroup/v1" >"$dir/etc/cgroup.conf"
 echo "${CLUSTER_PLUGSTACK:-}" >"$dir/etc/plugstack.conf"
 echo "export SLURM_CONF=$SLURM_CONF PATH=\$PATH:/usr/sbin" >"$dir/env.sh"
 for ((i = 1; i <= nodes; i++)); do
-  grep -q "[[:space:]]gpu$i\([[:space:]]\|\$\)" /etc/hosts || echo "127.0.0.$((10 + i)) gpu$i # bench-slurm" >>/etc/hosts
+  # a name that somebody else gave stays as it is; one of another test cluster goes with that cluster, so ours is added
+  grep -v '# bench-slurm ' "$hosts" | grep -q "[[:space:]]gpu$i\([[:space:]]\|\$\)" ||
+    echo "127.0.0.$((10 + i)) gpu$i # bench-slurm $dir" >>"$hosts"
 done
 
 munged --key-file="$dir/etc/munge.key" --socket="$dir/run/munge.socket" --pid-file="$dir/run/munged.pid" \

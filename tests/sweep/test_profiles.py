@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from pathlib import Path
 
@@ -145,12 +146,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, text: str, words: str
     with pytest.raises(UsageError) as told:
         load_profile(str(path))
     assert words in str(told.value)
-    assert (
-        "mine.toml" in str(told.value)
-        or "none.toml" in str(told.value)
-        or "a\0.toml" in str(told.value)
-        or "isl2048" in words
-    )
+    assert re.search(r"\b(mine|none|a\0)\.toml", str(told.value)) or "isl2048" in words
     assert "\n" not in str(told.value)
 
 
