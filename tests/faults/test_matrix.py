@@ -66,10 +66,12 @@ def test_fault(row: Row, outcomes: dict[str, Future[Outcome]], key: str) -> None
     assert not leftovers, "half-written files stay behind"
 
 
+@pytest.mark.quick
 def test_the_documentation_is_made_of_the_same_data() -> None:
     assert Path(DOCS).read_text() == page(), "run: python -m tests.faults.write_docs"
 
 
+@pytest.mark.quick
 def test_the_matrix_is_a_matrix() -> None:
     names = [row.name for row in ROWS]
     assert len(names) == len(set(names)) >= 40
@@ -78,6 +80,7 @@ def test_the_matrix_is_a_matrix() -> None:
     assert all((row.exit == 0) == (row.verdict == PASSED) for row in ROWS)
 
 
+@pytest.mark.quick
 def test_every_switch_of_the_simulated_server_has_a_row() -> None:
     used = {s.partition(":")[0].partition("@")[0] for row in ROWS for s in row.switches}
     by_hand = {"model_swapped"}  # switched on in the middle
