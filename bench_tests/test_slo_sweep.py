@@ -7,7 +7,7 @@ from bench_tests.measure.point import Measurement
 from bench_tests.verdict.decide import FAILED
 
 
-def test_slo(measured: Measurement) -> None:
+async def test_slo(measured: Measurement) -> None:
     """The p99 TTFT and TPOT of this point (and what else its SLO names) are within their limits."""
     verdict = measured.verdict
     assert verdict.word != FAILED, "; ".join(verdict.messages)

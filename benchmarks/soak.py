@@ -9,6 +9,7 @@ few seconds. Prints a table, writes it as CSV and draws it where asked, and ends
 from __future__ import annotations
 
 import argparse
+import asyncio
 import csv
 import os
 import sys
@@ -77,7 +78,7 @@ def soak(
     child: int | None = None
     progress = [0]
 
-    def watch() -> str | None:
+    async def watch() -> str | None:
         nonlocal child
         child = child or _child()
         now = time.monotonic() - start
@@ -89,7 +90,7 @@ def soak(
 
     with Simulator(SimSpec(mode="paced", ttft_ms=200, gap_ms=gap_ms, ttft_jitter="uniform:100")) as sim:
         plan = LoadPlan(sim.url, isl, osl, streams, requests, 0, seed=1, model=Model("simulated"))
-        run = run_load(plan, watch=watch, show=lambda p: progress.__setitem__(0, p.done + p.failed))
+        run = asyncio.run(run_load(plan, gone=watch, show=lambda p: progress.__setitem__(0, p.done + p.failed)))
     return samples, run
 
 

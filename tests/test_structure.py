@@ -50,7 +50,6 @@ MAX_LINES = 300
 LONGER = {
     "bench_tests/load/worker/loop.py": 450,  # the timed loop: one thing, read as one
     # to be split
-    "bench_tests/pytest_plugin/hooks.py": 420,
     "bench_tests/server/slurm/job.py": 360,
     "bench_tests/sim/engine.py": 310,
     "bench_tests/sim/metrics.py": 306,
@@ -152,7 +151,7 @@ def test_what_is_slow_to_import_is_imported_where_it_is_used() -> None:
     early = {(m, n) for m, path in modules().items() for n in imported(at_the_top(path)) if n.split(".")[0] in SLOW}
     assert {(m, n) for m, n in early if not m.startswith("plotting")} == set()
     # and none of it comes by a detour: neither collecting the cases nor the timed process has use for it
-    wanted = "bench_tests.pytest_plugin.hooks, bench_tests.load.worker.main, bench_tests.measure.point"
+    wanted = "bench_tests.pytest_plugin.options, bench_tests.pytest_plugin.fixtures, bench_tests.pytest_plugin.reports, bench_tests.load.worker.main, bench_tests.measure.point"
     shown = f"import sys, {wanted}; print(*sorted({SLOW!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", shown], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (done.stdout.strip(), done.stderr) == ("", "")

@@ -5,6 +5,7 @@ Knows the client, the simulated server and where calibrations are kept; `pytest 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import tempfile
@@ -187,7 +188,7 @@ def _measure(streams: int, gap_ms: float, processes: int, folder: Path) -> Rung:
             model=Model(spec.model),
             workers=processes,
         )
-        load = run_load(plan, cores=client_cores)
+        load = asyncio.run(run_load(plan, cores=client_cores))
         simulator.stats()  # the log is complete when this has answered
     return judge(streams, gap_ms, load, read_truth(log, warmups))
 
@@ -221,8 +222,8 @@ def judge(streams: int, gap_ms: float, load: LoadRun, truth: Truth) -> Rung:
     wait_s = max(float(s.get("core_wait_s", 0)) / max(float(s.get("looks", 1)), 1.0) for s in stats)
     outcome, why = TRUE, ""
     worst = max((abs(error) for error in found.values()), default=np.inf)
-    if load.stopped or int(done.sum()) < measured:
-        outcome, why = NOT_TRUE, load.stopped or f"{measured - int(done.sum())} of {measured} requests failed"
+    if load.ending.early or int(done.sum()) < measured:
+        outcome, why = NOT_TRUE, load.ending.words or f"{measured - int(done.sum())} of {measured} requests failed"
     elif worst > TOLERANCE and lag_s > gap_ms / 2e3:
         outcome, why = NOT_JUDGED, f"the simulated server was {format_s(lag_s)} behind its own schedule"
     elif worst > TOLERANCE and wait_s > HELD_BACK_S:

@@ -7,9 +7,7 @@ from dataclasses import asdict, dataclass, field
 
 from bench_tests.sweep.settings import Load, Model, Timeouts
 
-__all__ = ["SILENT", "LoadPlan"]
-
-SILENT = "in a row got no answer in time"  # in the words for why a run was given up: the server may be stuck
+__all__ = ["LoadPlan"]
 
 
 @dataclass(frozen=True)

@@ -1,33 +1,32 @@
-"""Runs one point's load in processes of their own and brings their records together. Knows the plan and the records."""
+"""Runs one point's load in processes of their own and brings their records together: tasks of the caller's event loop.
+
+Nothing here can hold up the timed loops: a load process never waits for its pipe to be read.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
-import os
-import selectors
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import IO, Any
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-from bench_tests.errors import NotMeasured, UsageError
+from bench_tests.errors import BenchError, NotMeasured, UsageError
+from bench_tests.load.ending import End, EndedEarly, Ending
 from bench_tests.load.plan import LoadPlan
+from bench_tests.load.process import LoadProcess
 from bench_tests.load.records import Records
-from bench_tests.paths import ROOT
 
-__all__ = ["INTERRUPTED", "LoadRun", "Progress", "run_load"]
-
-INTERRUPTED = "interrupted"
+__all__ = ["Enough", "Gone", "LoadRun", "Progress", "run_load"]
 
 START_DELAY_NS = 50_000_000  # from "go" to the start that all processes of this host share
 STOP_GRACE_S = 20.0
-
+GONE_EVERY_S = 0.5
 
 # (TTFT, TPOT) of further requests, seconds, None for one that failed → whether no more are needed
 Enough = Callable[[list[tuple[float | None, float | None]]], bool]
+Gone = Callable[[], Awaitable[str | None]]  # why the server is not there any more; None while nothing speaks against it
 
 
 @dataclass
@@ -44,205 +43,167 @@ class Progress:
 
 @dataclass(frozen=True)
 class LoadRun:
-    """What a run gave: its records, and what each load process says of itself."""
+    """What a run gave: its records, what each load process says of itself, and why it ended."""
 
     records: Records
     stats: list[dict[str, Any]]
-    stopped: str  # why it ended before all was sent; "" when it did not
+    ending: Ending
     prepare_s: float
     workers: int = 1
 
 
-@dataclass
-class _Worker:
-    plan: LoadPlan
-    process: subprocess.Popen[bytes]
-    stderr: IO[bytes]
-    buffer: bytearray = field(default_factory=bytearray)
-    state: str = "starting"
-    facts: dict[str, Any] = field(default_factory=dict)
-    records: Records | None = None
-    want: int = -1  # bytes of records still to come; -1: lines
-
-
-def run_load(
+async def run_load(
     plan: LoadPlan,
     *,
     launcher: Sequence[Sequence[str]] | None = None,
-    watch: Callable[[], str | None] | None = None,
+    gone: Gone | None = None,
     enough: Enough | None = None,
     show: Callable[[Progress], None] | None = None,
     cores: Sequence[int] | None = None,
 ) -> LoadRun:
     """Run `plan` in `plan.workers` processes that start together.
 
-    `launcher` gives each worker's command prefix (srun on another host); without it all run here. `watch` is asked
-    twice a second and stops the run for the reason it returns. `enough` (with plan.report_values) is given (TTFT, TPOT) of
-    further requests in the order of their numbers, and ends the run early, its running requests finished, when it says so. KeyboardInterrupt stops it too: what was measured so
-    far comes back with `stopped` = INTERRUPTED; a second one, while it stops, is raised. Raises NotMeasured and
-    UsageError.
+    `launcher` gives each worker's command prefix (srun on another host); without it all run here. `gone` is asked twice
+    a second, in a task of its own however long it takes, and stops the run for the reason that it returns. `enough`
+    (with plan.report_values) is given (TTFT, TPOT) of further requests in the order of their numbers, and ends the run
+    early, its running requests finished, when it says so.
+
+    A cancellation of the caller's task (Ctrl-C) ends the run in order: what was measured so far comes back with the
+    ending INTERRUPTED, and the caller raises CancelledError when it has kept it. A second one, while it stops, is raised
+    at once. Raises NotMeasured and UsageError.
     """
+    team = _Team(plan, enough, show)
     try:
-        team = _Team(plan, launcher, cores, show)
-        team.enough = enough
-    except OSError as why:  # from None: a traceback through Popen would show the environment, keys included
-        what = f"{why.strerror}{f' ({why.filename})' if why.filename else ''}"
-        raise NotMeasured(
-            f"load processes could not be started: {what}; see ulimit -n, ulimit -u and $TMPDIR"
-        ) from None
-    stopped = ""
-    try:
-        team.until("prepared", watch)
-        team.go()
-        team.until("warm", watch)
-        team.go()
-        team.until("done", watch)
-    except KeyboardInterrupt:
-        team.stop(INTERRUPTED)  # a second Ctrl-C in here ends it at once
-        stopped = INTERRUPTED
+        try:
+            await team.start(launcher, cores)
+        except OSError as why:  # from None: a traceback through Popen would show the environment, keys included
+            what = f"{why.strerror}{f' ({why.filename})' if why.filename else ''}"
+            raise NotMeasured(
+                f"load processes could not be started: {what}; see ulimit -n, ulimit -u and $TMPDIR"
+            ) from None
+        await team.run(gone)
     finally:
-        team.close()
-    parts = [w.records for w in team.workers if w.records is not None]
-    stats = [w.facts.get("stats", {}) for w in team.workers]
-    prepare_s = max((w.facts.get("prepare_s", 0.0) for w in team.workers), default=0.0)
-    stopped = stopped or next((s["stopped"] for s in stats if s.get("stopped")), "")
-    return LoadRun(Records.merge(parts), stats, stopped, prepare_s, len(team.workers))
+        await team.close()
+    return team.outcome()
 
 
 class _Team:
     """The processes of one run, and the pipes to them."""
 
-    def __init__(
-        self,
-        plan: LoadPlan,
-        launcher: Sequence[Sequence[str]] | None,
-        cores: Sequence[int] | None,
-        show: Callable[[Progress], None] | None,
-    ) -> None:
+    def __init__(self, plan: LoadPlan, enough: Enough | None, show: Callable[[Progress], None] | None) -> None:
+        self.plan = plan
+        self.enough = enough
         self.show = show
-        self.local = launcher is None
         self.progress = Progress(total=plan.num_prompts)
         self.by_worker: dict[int, dict[str, Any]] = {}
-        self.enough: Enough | None = None
         self.values: dict[int, tuple[float | None, float | None]] = {}  # told, but not yet in an unbroken row
         self.judged = 0  # requests that `enough` has seen
-        self.workers: list[_Worker] = []
-        self.selector = selectors.DefaultSelector()
-        count = max(1, min(plan.workers, plan.conc))
+        self.local = True
+        self.workers: list[LoadProcess] = []
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.ending = Ending()
+
+    # ------------------------------------------------------------------ a run
+
+    async def start(self, launcher: Sequence[Sequence[str]] | None, cores: Sequence[int] | None) -> None:
+        """Start all processes, and tell each its plan. Raises OSError."""
+        self.local = launcher is None
+        count = max(1, min(self.plan.workers, self.plan.conc))
+        for number in range(count):
+            prefix = list(launcher[number]) if launcher else []
+            if cores and not launcher:
+                prefix = ["taskset", "-c", str(cores[number % len(cores)])]
+            self.workers.append(await LoadProcess.start(replace(self.plan, worker=number, workers=count), prefix))
+
+    async def run(self, gone: Gone | None) -> None:
+        """Hear all processes to their end."""
+        hearing = {asyncio.create_task(self._hear(worker)) for worker in self.workers}
+        watching = {asyncio.create_task(self._watch(gone))} if gone is not None else set()
+        self.tasks = hearing | watching
         try:
-            for number in range(count):
-                prefix = list(launcher[number]) if launcher else []
-                if cores and not launcher:
-                    prefix = ["taskset", "-c", str(cores[number % len(cores)])]
-                self._start(replace(plan, worker=number, workers=count), prefix)
-        except BaseException:
-            self.close()
-            raise
+            await self._until_done(hearing, watching)
+        except asyncio.CancelledError:
+            self.stop(Ending(End.INTERRUPTED, "interrupted"))
+            await asyncio.wait(hearing, timeout=STOP_GRACE_S)  # a second Ctrl-C in here ends it at once
 
-    def _start(self, plan: LoadPlan, prefix: list[str]) -> None:
-        stderr = tempfile.TemporaryFile()  # noqa: SIM115  # read when the process dies without a word
-        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
-        process = subprocess.Popen(
-            [*prefix, sys.executable, "-m", "bench_tests.load.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            start_new_session=True,  # Ctrl-C is for the suite, which then stops the load in order
-            env={**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-        )
-        worker = _Worker(plan, process, stderr)
-        self.workers.append(worker)
-        if process.stdout is None:  # pragma: no cover  # it was asked for as a pipe
-            raise AssertionError
-        os.set_blocking(process.stdout.fileno(), False)
-        self.selector.register(process.stdout, selectors.EVENT_READ, worker)
-        self._tell(worker, plan.to_json())  # the key is in it: kept in no variable that a traceback could show
+    async def _until_done(self, hearing: set[asyncio.Task[None]], watching: set[asyncio.Task[None]]) -> None:
+        """Until all processes are done, or one task has failed, whose error is raised."""
+        waiting = hearing | watching
+        while waiting & hearing:
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
 
-    def _tell(self, worker: _Worker, line: str) -> None:
-        try:
-            if worker.process.stdin is not None:
-                worker.process.stdin.write(line.encode() + b"\n")
-                worker.process.stdin.flush()
-        except OSError:
-            pass  # it has died; reading says how
-
-    def go(self) -> None:
-        """Start the next phase of all: here at one moment of the clock they share, elsewhere at the message."""
-        when = f" {time.monotonic_ns() + START_DELAY_NS}" if self.local else ""
-        for worker in self.workers:
-            self._tell(worker, f"go{when}")
-
-    def stop(self, reason: str) -> None:
-        """Ask all to stop, and wait a moment for their records."""
-        for worker in self.workers:
-            self._tell(worker, f"stop {reason}")
-        deadline = time.monotonic() + STOP_GRACE_S
-        while any(w.state not in ("done", "dead") for w in self.workers) and time.monotonic() < deadline:
-            try:
-                self._read(0.2)
-            except (NotMeasured, UsageError):
-                pass  # it is being stopped: what else goes wrong now adds nothing
-
-    def until(self, state: str, watch: Callable[[], str | None] | None) -> None:
-        """Wait until all have come to `state`."""
-        told = False
-        while any(w.state != state for w in self.workers):
-            self._read(0.5)
-            reason = watch() if watch is not None and not told else None
-            if reason:
-                told = True
-                for worker in self.workers:
-                    self._tell(worker, f"stop {' '.join(reason.split())}")
-        if self.show is not None:
-            self.show(self.progress)
-
-    def _read(self, timeout_s: float) -> None:
-        for key, _ in self.selector.select(timeout_s):
-            worker: _Worker = key.data
-            data = os.read(key.fd, 1 << 20)
-            if not data:
-                self.selector.unregister(key.fileobj)
-                self._died(worker)
-                continue
-            worker.buffer += data
-            self._take(worker)
-        if self.show is not None:
-            self.show(self.progress)
-
-    def _take(self, worker: _Worker) -> None:
+    async def _watch(self, gone: Gone) -> None:
         while True:
-            if worker.want >= 0:
-                if len(worker.buffer) < worker.want:
-                    return
-                worker.records = Records.load(bytes(worker.buffer[: worker.want]))
-                worker.state, worker.want = "done", -1
-                worker.buffer.clear()
+            reason = await gone()
+            if reason:
+                self.stop(Ending(End.SERVER_GONE, reason))
                 return
-            line, newline, rest = worker.buffer.partition(b"\n")
-            if not newline:
-                return
-            worker.buffer = bytearray(rest)
-            self._heard(worker, json.loads(line))
+            await asyncio.sleep(GONE_EVERY_S)
 
-    def _heard(self, worker: _Worker, message: dict[str, Any]) -> None:
-        event = message.pop("event")
-        if event == "progress":
-            self._add_up(worker, message)
-        elif event == "error":
-            worker.state = "dead"
-            raise (UsageError if message["usage"] else NotMeasured)(message["message"])
-        elif event == "done":
-            worker.facts |= message
-            worker.want = int(message["bytes"])
-            if reason := message["stats"].get("stopped"):  # the point is over: the others need not finish their share
+    def stop(self, ending: Ending) -> None:
+        """Ask all to stop; they send what they have. One that still prepares its prompts has nothing to send."""
+        if not self.ending.early:
+            self.ending = ending
+        for worker in self.workers:
+            if worker.state == "starting" and ending.kind is End.INTERRUPTED:
+                worker.kill()
+            else:
+                worker.tell(f"stop {ending.line()}")
+
+    def outcome(self) -> LoadRun:
+        """The run, its records merged."""
+        stats = [w.facts.get("stats", {}) for w in self.workers]
+        ending = self.ending
+        if not ending.early:
+            said = (Ending(End(s["end"]), s["stopped"]) for s in stats if s.get("end", End.DONE) != End.DONE)
+            ending = next(said, ending)
+        prepare_s = max((w.facts.get("prepare_s", 0.0) for w in self.workers), default=0.0)
+        parts = [Records.load(w.records) for w in self.workers if w.records]
+        return LoadRun(Records.merge(parts), stats, ending, prepare_s, len(self.workers))
+
+    # ------------------------------------------------------------------ what a process says
+
+    async def _hear(self, worker: LoadProcess) -> None:
+        """All that one process says, until it is done. Raises NotMeasured and UsageError."""
+        while worker.state != "done":
+            line = await worker.out.readline()
+            if not line:
+                raise await worker.death()
+            message = json.loads(line)
+            event = message.pop("event")
+            if event == "progress":
+                self._add_up(worker, message)
+            elif event == "error":
+                raise _error(message)
+            else:
+                worker.facts |= message
+                if event == "done":
+                    try:
+                        worker.records = await worker.out.readexactly(int(message["bytes"]))
+                    except asyncio.IncompleteReadError:
+                        raise await worker.death() from None
+                worker.state = event
+                self._go_on(worker, event)
+            if self.show is not None:
+                self.show(self.progress)
+
+    def _go_on(self, worker: LoadProcess, state: str) -> None:
+        """Start the next phase when all have come to its beginning: here at one moment of the clock they share."""
+        if state == "done":
+            ended = Ending(End(worker.facts["stats"]["end"]), str(worker.facts["stats"]["stopped"]))
+            if ended.early:  # the point is over: the others need not finish their share
                 for other in self.workers:
-                    self._tell(other, f"stop {' '.join(str(reason).split())}")
-        else:
-            worker.facts |= message
-            worker.state = event
-            self.progress.phase = "warm-up" if event == "prepared" else "measure"
+                    other.tell(f"stop {ended.line()}")
+            return
+        self.progress.phase = "warm-up" if state == "prepared" else "measure"
+        if all(w.state == state for w in self.workers):
+            when = f" {time.monotonic_ns() + START_DELAY_NS}" if self.local else ""
+            for each in self.workers:
+                each.tell(f"go{when}")
 
-    def _add_up(self, worker: _Worker, message: dict[str, Any]) -> None:
+    def _add_up(self, worker: LoadProcess, message: dict[str, Any]) -> None:
         self.by_worker[worker.plan.worker] = message
         latest = self.by_worker.values()
         self.progress.done = sum(m["done"] for m in latest)
@@ -260,36 +221,22 @@ class _Team:
             self.judged += 1
         if new and enough(new):
             self.enough = None
+            self.ending = Ending(End.ENOUGH)
             for worker in self.workers:
-                self._tell(worker, "enough")
+                worker.tell("enough")
 
-    def _died(self, worker: _Worker) -> None:
-        if worker.state == "done":
-            return
-        worker.state = "dead"
-        status = worker.process.wait()
-        worker.stderr.seek(0)
-        said = worker.stderr.read().decode("utf-8", "replace").strip().splitlines()
-        last = said[-1] if said else "it said nothing"
-        how = f"signal {-status}" if status < 0 else f"status {status}"
-        raise NotMeasured(f"load process {worker.plan.worker} ended with {how}: {last}")
+    # ------------------------------------------------------------------ the end
 
-    def close(self) -> None:
-        """End all processes; those that are done have ended by themselves."""
-        for worker in self.workers:
-            process = worker.process
-            if worker.state == "done":
-                try:
-                    process.wait(5)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-            else:
-                process.kill()
-            process.wait()
-            for pipe in (process.stdin, process.stdout, worker.stderr):
-                if pipe is not None:
-                    try:
-                        pipe.close()
-                    except BrokenPipeError:
-                        pass
-        self.selector.close()
+    async def close(self) -> None:
+        """End all processes and tasks; processes that are done have ended by themselves."""
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, *(worker.close() for worker in self.workers), return_exceptions=True)
+
+
+def _error(message: dict[str, Any]) -> BenchError:
+    """What a load process says instead of its records."""
+    words, end = str(message["message"]), End(message["end"])
+    if message["usage"]:
+        return UsageError(words)
+    return NotMeasured(words) if end is End.DONE else EndedEarly(words, Ending(end, words))

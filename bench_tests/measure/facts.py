@@ -190,7 +190,7 @@ class Facts:
             prefix_len=self.profile.load.prefix_len,
             request_rate=self.profile.load.request_rate,
             client=load.stats,
-            stopped=load.stopped,
+            stopped=load.ending.words if load.ending.early else "",
             cached_tokens=cached,
             server_changes=after.changes(before),
             asserted=self.profile.slo.objectives(point),

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from bench_tests.errors import NotMeasured, ServerGone, ServerStuck, UsageError
+from bench_tests.load.ending import End, EndedEarly, Ending
 from bench_tests.load.hosts import srun_prefixes
-from bench_tests.load.plan import SILENT, LoadPlan
+from bench_tests.load.plan import LoadPlan
 from bench_tests.load.records import KINDS
-from bench_tests.load.team import INTERRUPTED, LoadRun, Progress, run_load
+from bench_tests.load.team import LoadRun, Progress, run_load
 from bench_tests.measure.facts import Facts
 from bench_tests.results.files import write_bytes, write_result
 from bench_tests.results.resume import answer_of, earlier_result, prompts_drawn
@@ -52,13 +53,11 @@ class Sweep(Facts):
     serial: int = 0  # prompts given out so far: no two of a sweep may start alike
     vocab_size: int = 0
 
-    def plan(self, point: Point, workers: int) -> LoadPlan:
+    async def plan(self, point: Point, workers: int) -> LoadPlan:
         """The load of one run of a point; takes its prompts' running numbers."""
         profile, load = self.profile, self.profile.load
         if load.prompt_format == "ids" and not self.vocab_size:
-            self.vocab_size = profile.model.vocab_size or asyncio.run(
-                find_vocab(self.served.endpoint, self.model.model)
-            )
+            self.vocab_size = profile.model.vocab_size or await find_vocab(self.served.endpoint, self.model.model)
         needed = context_needed(point.isl, point.osl, load.range_ratio, load.prefix_len)
         if self.model.max_model_len is not None and needed > self.model.max_model_len:
             raise NotMeasured(
@@ -110,69 +109,68 @@ class Sweep(Facts):
         """Whatever an earlier session has left of this point; for estimates only."""
         return earlier_result(self.path(point, 1))
 
-    def measure(self, point: Point, run: int = 1, show: Callable[[Progress], None] | None = None) -> Measurement:
+    async def measure(self, point: Point, run: int = 1, show: Callable[[Progress], None] | None = None) -> Measurement:
         """Load the server with one point, judge and keep it. The file is there when this returns or raises.
 
-        Raises ServerGone when the server went away, KeyboardInterrupt when a person did; both leave a result with the
+        Raises ServerGone when the server went away, CancelledError when a person ended it; both leave a result with the
         verdict ERROR and what was measured so far.
         """
         started = datetime.now(UTC)
         try:
-            plan = self.plan(point, self._workers(point))
+            plan = await self.plan(point, self._workers(point))
         except NotMeasured as why:
             return self._keep(point, run, started, None, None, Verdict(ERROR, (str(why),)), [])
         endpoint = self.served.endpoint
-        before = asyncio.run(read_metrics(endpoint, self.model.model))
+        before = await read_metrics(endpoint, self.model.model)
         if self.profile.load.server_profile:
-            asyncio.run(post_json(endpoint, "/start_profile", {}))
+            await post_json(endpoint, "/start_profile", {})
         try:
             launcher = srun_prefixes(list(self.hosts), plan.workers) if self.hosts else None
             budget = self.budget(point)
             early = EarlyVerdict(self.profile.slo.objectives(point), budget, point.conc) if budget else None
             enough = early.add if early else None
-            load = run_load(
-                plan, launcher=launcher, watch=lambda: asyncio.run(self.served.gone()), enough=enough, show=show
-            )
+            load = await run_load(plan, launcher=launcher, gone=self.served.gone, enough=enough, show=show)
         except (NotMeasured, UsageError) as why:
             measurement = self._keep(point, run, started, plan, None, Verdict(ERROR, (str(why),)), [])
-            self._still_there(str(why))
+            ending = why.ending if isinstance(why, EndedEarly) else Ending(words=str(why))
+            await self._still_there(ending)
             return measurement
         finally:
             if self.profile.load.server_profile:
-                asyncio.run(post_json(endpoint, "/stop_profile", {}))
-        counted = asyncio.run(read_metrics(endpoint, self.model.model))
+                await post_json(endpoint, "/stop_profile", {})
+        counted = await read_metrics(endpoint, self.model.model)
         checks = check_run(load.records, self.run_facts(point, load, before, counted), self.profile.validity)
         objectives = self.profile.slo.objectives(point)
         ended = early.finish(load.records) if early else None
         verdict = decide(load.records, objectives, self.profile.slo.mode, checks, ended, self.block(point))
         measurement = self._keep(point, run, started, plan, load, verdict, checks, counted.since(before))
-        if load.stopped == INTERRUPTED:
-            raise KeyboardInterrupt
+        if load.ending.kind is End.INTERRUPTED:
+            raise asyncio.CancelledError  # the session's loop makes a KeyboardInterrupt of it
         kinds = set(load.records.kind.tolist())
-        if load.stopped or kinds & {KINDS.index("connect"), KINDS.index("cut_off"), KINDS.index("error_event")}:
-            self._still_there(load.stopped or "; ".join(verdict.messages))
+        if load.ending.early or kinds & {KINDS.index("connect"), KINDS.index("cut_off"), KINDS.index("error_event")}:
+            await self._still_there(load.ending)
         return measurement
 
-    def _still_there(self, why: str) -> None:
+    async def _still_there(self, ending: Ending) -> None:
         """After trouble: raise ServerGone when the server does not answer any more."""
-        gone = asyncio.run(self.served.gone())
+        gone = await self.served.gone()
         deadline = time.monotonic() + REVIVE_S
-        while gone is None and (reason := asyncio.run(why_unhealthy(self.served.endpoint, 2.0))):
+        while gone is None and (reason := await why_unhealthy(self.served.endpoint, 2.0)):
             if time.monotonic() > deadline:
                 gone = f"the server at {self.served.endpoint.base_url} does not serve any more: {reason}"
             else:
-                time.sleep(0.5)
-                gone = asyncio.run(self.served.gone())
+                await asyncio.sleep(0.5)
+                gone = await self.served.gone()
         if gone is not None:
             raise ServerGone(gone)
-        if SILENT in why:
-            self._not_stuck(why)
+        if ending.kind is End.SILENT:
+            await self._not_stuck(ending.words)
 
-    def _not_stuck(self, why: str) -> None:
+    async def _not_stuck(self, why: str) -> None:
         """Raise ServerStuck when a server that has let many wait leaves one token unanswered too; its front may live."""
         limit_s = min(STUCK_S, max(5.0, self.profile.timeouts.first_token))
         body = {"model": self.model.model, "prompt": [self.profile.model.first_id], "max_tokens": 1}
-        if asyncio.run(post_json(self.served.endpoint, "/v1/completions", body, limit_s)) is None:
+        if await post_json(self.served.endpoint, "/v1/completions", body, limit_s) is None:
             url = self.served.endpoint.base_url
             raise ServerStuck(
                 f"the server at {url} is stuck: {why}; nor did it answer a prompt of one token within {limit_s:g} s"

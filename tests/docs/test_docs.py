@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import dataclasses
 import itertools
 import re
@@ -16,10 +17,9 @@ from typing import Any
 
 import pytest
 
-from bench_tests.errors import UsageError
+from bench_tests.errors import NotMeasured, ServerError, UsageError
 from bench_tests.load.records import KINDS, Records
 from bench_tests.measure.point import Sweep
-from bench_tests.pytest_plugin.hooks import NO_SERVER, NOT_MEASURED
 from bench_tests.server.attach import AttachedServer, look_at
 from bench_tests.server.info import ServerInfo
 from bench_tests.server.served import Endpoint
@@ -40,8 +40,8 @@ KEY = "sk-docs-5f0c1a"
 
 CODES = {
     **{int(code): "pytest's" for code in pytest.ExitCode if code <= pytest.ExitCode.NO_TESTS_COLLECTED},
-    NOT_MEASURED: "not measured",
-    NO_SERVER: "no server",
+    NotMeasured.exit_code: "not measured",
+    ServerError.exit_code: "no server",
 }
 
 
@@ -167,7 +167,12 @@ def test_the_exit_codes_are_the_ones_that_are_given() -> None:
         for code, *_ in rows(read(page), "exit code"):
             assert int(code) in CODES, page
     assert {int(row[0]) for row in rows(read(DOCS / "options.md"), "exit code")} == set(CODES)
-    assert {int(row[0]) for row in rows(read(ROOT / "README.md"), "exit code")} >= {0, 1, NOT_MEASURED, NO_SERVER}
+    assert {int(row[0]) for row in rows(read(ROOT / "README.md"), "exit code")} >= {
+        0,
+        1,
+        NotMeasured.exit_code,
+        ServerError.exit_code,
+    }
     for page in PAGES:
         said = {int(code) for code in re.findall(r"exit code (\d+)", read(page))}
         assert said <= {*CODES, 143}, page  # 143: a job's script after TERM, in Slurm's records
@@ -221,7 +226,7 @@ def result(live: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Mapping
     profile.write_text(QUICK)
     served = AttachedServer(Endpoint(live.url, KEY), "--base-url")
     model = run(look_at(served.endpoint, ""))
-    return Sweep(load_profile(str(profile)), served, model, folder).measure(Point(64, 8, 2)).result
+    return asyncio.run(Sweep(load_profile(str(profile)), served, model, folder).measure(Point(64, 8, 2))).result
 
 
 def keys_of_table(header: str) -> set[str]:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]  # comes with transformers
 
-from bench_tests.pytest_plugin.hooks import NO_SERVER, NOT_MEASURED
+from bench_tests.errors import NotMeasured, ServerError
 from bench_tests.sim.simulator import SimSpec, Simulator
 from tests.support.suite import QUICK, ROOT
 
@@ -100,7 +100,7 @@ def test_the_github_recipe_warns_where_nothing_was_measured_and_fails_on_the_res
     (step,) = steps_of("github-actions.yml")
     code, out = place.run(step["run"], BASE_URL="http://127.0.0.1:1")
     assert code == 0, out
-    assert f"::warning title=llm-serving::not measured (exit code {NO_SERVER})" in out
+    assert f"::warning title=llm-serving::not measured (exit code {ServerError.exit_code})" in out
     code, out = place.run(step["run"], PYTEST_ADDOPTS=f"{place.env['PYTEST_ADDOPTS']} --slo p99_ttft<=1us")
     assert code == 1, out
     code, out = place.run(step["run"], PROFILE="nowhere")
@@ -110,7 +110,10 @@ def test_the_github_recipe_warns_where_nothing_was_measured_and_fails_on_the_res
 def test_the_gitlab_recipe_fails_on_a_breach(place: Place) -> None:
     (step,) = steps_of("gitlab-ci.yml")
     assert step["env"] == {"BASE_URL": "$LLM_BASE_URL", "PROFILE": "$LLM_PROFILE"}
-    assert workflow("gitlab-ci.yml")["llm-serving"]["allow_failure"]["exit_codes"] == [NOT_MEASURED, NO_SERVER]
+    assert workflow("gitlab-ci.yml")["llm-serving"]["allow_failure"]["exit_codes"] == [
+        NotMeasured.exit_code,
+        ServerError.exit_code,
+    ]
     addopts = f"{place.env['PYTEST_ADDOPTS']} --slo p99_ttft<=1us"
     code, out = place.run(step["run"], KEEP="true", PYTEST_ADDOPTS=addopts)
     assert code == 1, out
@@ -131,7 +134,7 @@ def test_the_slurm_recipe_reads_a_private_file_alone(place: Place) -> None:
     settings.chmod(0o600)
     bare = {k: v for k, v in place.env.items() if k not in names}
     code, out = Place(place.folder, bare).run(script, LLM_SETTINGS=str(settings))
-    assert code == NO_SERVER, out
+    assert code == ServerError.exit_code, out
     assert "no server" in out
 
 
@@ -141,7 +144,7 @@ def test_what_could_not_be_measured_is_measured_once_more(place: Place, live: Si
         code, out = place.run(f"{RECIPES / 'guard.sh'} --repeat=1")
     finally:
         live.set_faults()
-    assert code == NOT_MEASURED, out
+    assert code == NotMeasured.exit_code, out
     assert out.count("test session starts") == 2
     assert "not measured, twice" in out
     assert KEY not in out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -10,7 +11,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,11 @@ import numpy as np
 import pytest
 
 from bench_tests.errors import NotMeasured, UsageError
+from bench_tests.load import team
+from bench_tests.load.ending import End, Ending
 from bench_tests.load.plan import LoadPlan
 from bench_tests.load.records import KINDS, Records
-from bench_tests.load.team import INTERRUPTED, run_load
+from bench_tests.load.team import LoadRun, Progress
 from bench_tests.sim.simulator import SimSpec, Simulator
 from tests.support.plans import make_plan
 from tests.support.scripted_server import ScriptedServer, read_request
@@ -41,6 +44,10 @@ def shared_sim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
 def sim(shared_sim: Simulator) -> Simulator:
     shared_sim.set_faults()
     return shared_sim
+
+
+def run_load(plan: LoadPlan, **options: Any) -> LoadRun:
+    return asyncio.run(team.run_load(plan, **options))
 
 
 def plan(url: str, **changes: Any) -> LoadPlan:
@@ -77,7 +84,7 @@ def test_a_closed_loop_keeps_its_concurrency_and_measures_no_warm_up(sim: Simula
     assert set(records.input_tokens.tolist()) == {64}
     assert set(records.output_tokens.tolist()) == {8}
     assert set(records.events.tolist()) == {8}
-    assert (run.stopped, run.workers) == ("", 1)
+    assert (run.ending, run.workers) == (Ending(), 1)
     assert run.stats[0]["stamped"] is True
 
 
@@ -219,7 +226,8 @@ def test_nobody_there_ends_soon_and_says_so() -> None:
     assert time.monotonic() - started < 20
     assert kinds(run.records) == {"connect": 500}
     assert "refused" in run.records.error[0]
-    assert "connections in a row failed" in run.stopped
+    assert run.ending.kind is End.REFUSED
+    assert "connections in a row failed" in run.ending.words
     assert np.isnan(run.records.ttft_s()).all()
 
 
@@ -303,7 +311,8 @@ def test_a_server_that_is_silent_on_all_streams_is_not_waited_for_again(sim: Sim
     """Otherwise each further request would wait as long: ten minutes, four at a time, for a stuck engine."""
     sim.set_faults("stall_first_token")
     run = run_load(plan(sim.url, conc=4, num_prompts=40, first_token=0.5))
-    assert run.stopped.startswith("4 requests in a row got no answer in time")
+    assert run.ending.kind is End.SILENT
+    assert run.ending.words.startswith("4 requests in a row got no answer in time")
     assert kinds(run.records) == {"stalled": 4, "cancelled": 36}
     with pytest.raises(NotMeasured, match="warm-up: 4 requests in a row"):
         run_load(plan(sim.url, conc=4, num_prompts=40, num_warmups=8, first_token=0.5))
@@ -312,7 +321,7 @@ def test_a_server_that_is_silent_on_all_streams_is_not_waited_for_again(sim: Sim
 def test_some_that_stall_among_others_that_do_not_stop_nothing(sim: Simulator) -> None:
     sim.set_faults("stall_first_token:0.1")
     run = run_load(plan(sim.url, conc=16, num_prompts=80, first_token=0.5))
-    assert run.stopped == ""
+    assert run.ending == Ending()
     got = kinds(run.records)
     assert got["stalled"] >= 1
     assert got["stalled"] + got["completed"] == 80
@@ -323,7 +332,7 @@ def test_timeouts_of_some_while_others_are_answered_stop_nothing() -> None:
     slow = SimSpec(max_num_seqs=2, base_ms=20.0, per_seq_us=0, per_ktoken_us=0, prefill_tok_per_s=1e6)
     with Simulator(slow) as server:
         run = run_load(plan(server.url, conc=4, num_prompts=12, osl=150, first_token=0.4))
-    assert run.stopped == ""
+    assert run.ending == Ending()
     assert kinds(run.records)["stalled"] >= 4
     assert kinds(run.records)["completed"] >= 2
 
@@ -331,7 +340,7 @@ def test_timeouts_of_some_while_others_are_answered_stop_nothing() -> None:
 def test_the_points_timeout_stops_it_all(sim: Simulator) -> None:
     sim.set_faults("stall_mid_stream")
     run = run_load(plan(sim.url, num_prompts=9, point=0.5))
-    assert run.stopped == "the point took longer than 0.5 s"
+    assert run.ending == Ending(End.TIME_UP, "the point took longer than 0.5 s")
     assert kinds(run.records) == {"cancelled": 9}
     assert np.isnan(run.records.send_s).sum() == 5
 
@@ -357,17 +366,14 @@ def test_a_connection_that_is_never_accepted_times_out() -> None:
             filler.close()
 
 
-def test_what_watches_can_stop_a_run_and_what_was_measured_is_kept(sim: Simulator) -> None:
-    asked = 0
+def test_a_server_that_is_gone_stops_a_run_and_what_was_measured_is_kept(sim: Simulator) -> None:
+    before = sim.stats()["requests"]
 
-    def watch() -> str | None:
-        nonlocal asked
-        asked += 1
+    async def gone() -> str | None:
         return "the job has ended" if sim.stats()["requests"] - before > 8 else None
 
-    before = sim.stats()["requests"]
-    run = run_load(plan(sim.url, conc=2, num_prompts=5000), watch=watch)
-    assert run.stopped == "the job has ended"
+    run = run_load(plan(sim.url, conc=2, num_prompts=5000), gone=gone)
+    assert run.ending == Ending(End.SERVER_GONE, "the job has ended")
     got = kinds(run.records)
     assert got["completed"] > 4
     assert got["completed"] + got["cancelled"] == 5000
@@ -375,43 +381,72 @@ def test_what_watches_can_stop_a_run_and_what_was_measured_is_kept(sim: Simulato
     assert sim.stats().get("running", 0) == 0
 
 
+async def cancelled_when(load: LoadPlan, when: Callable[[], bool]) -> tuple[LoadRun, int]:
+    """A run whose task is cancelled when that is so, as a Ctrl-C does it; how often the task has been cancelled."""
+    task = asyncio.create_task(team.run_load(load))
+    while not when():
+        await asyncio.sleep(0.05)
+    task.cancel()
+    return await task, task.cancelling()
+
+
 def test_an_interrupt_ends_it_in_order_and_keeps_what_was_measured(sim: Simulator) -> None:
     before = sim.stats()["requests"]
-
-    def interrupt() -> str | None:
-        if sim.stats()["requests"] - before > 8:
-            raise KeyboardInterrupt
-        return None
-
-    started = time.monotonic()
-    run = run_load(plan(sim.url, conc=2, num_prompts=5000), watch=interrupt)
-    assert run.stopped == INTERRUPTED
+    load = plan(sim.url, conc=2, num_prompts=5000)
+    run, cancelling = asyncio.run(cancelled_when(load, lambda: sim.stats()["requests"] - before > 8))
+    assert run.ending.kind is End.INTERRUPTED
+    assert cancelling == 1, "the cancellation must stay known to the task"
     assert kinds(run.records)["completed"] > 4
     assert len(run.records) == 5000
-    assert time.monotonic() - started < 20
 
 
 def test_an_interrupt_before_the_start_leaves_no_process(sim: Simulator) -> None:
-    def interrupt() -> str | None:
-        raise KeyboardInterrupt
-
-    run = run_load(plan(sim.url, isl=20_000, num_prompts=400), watch=interrupt)
-    assert run.stopped == INTERRUPTED
+    load = plan(sim.url, isl=20_000, num_prompts=400)
+    run, _ = asyncio.run(cancelled_when(load, lambda: bool(load_processes())))
+    assert run.ending.kind is End.INTERRUPTED
     assert not kinds(run.records).get("completed")
+    assert not load_processes()
+
+
+def load_processes() -> list[str]:
+    """Ids of the load processes that this one has started."""
+    command = ["pgrep", "-P", str(os.getpid()), "-f", "load[.]worker"]
+    return subprocess.run(command, capture_output=True, text=True).stdout.split()
+
+
+# what runs beside the load cannot hold it up
+
+
+@pytest.mark.parametrize("values", [False, True])
+def test_what_hangs_beside_a_load_does_not_hold_up_the_timed_loop(values: bool) -> None:
+    """The asker of the server's state waits, and the suite's own loop stands still: neither reaches the load."""
+
+    async def gone() -> None:
+        await asyncio.sleep(30)
+
+    slept = []
+
+    def show(progress: Progress) -> None:
+        if progress.phase == "measure" and progress.done and not slept:
+            slept.append(time.sleep(3.0))  # nothing reads the pipe meanwhile: the values of 3 s are more than it holds
+
+    with Simulator(replace(PACED, ttft_ms=2, gap_ms=1, prefix_caching=False)) as quick:
+        run = run_load(
+            plan(quick.url, isl=16, osl=2, conc=64, num_prompts=10_000, report_values=values), gone=gone, show=show
+        )
+    assert kinds(run.records) == {"completed": 10_000}
+    assert slept
+    assert run.stats[0]["worst_pause_s"] < 1.0, "it stood as long as nobody read"
 
 
 def test_a_load_process_that_is_killed_is_told(sim: Simulator) -> None:
     sim.set_faults("stall_mid_stream")
-    mine = subprocess.run(["pgrep", "-P", str(os.getpid()), "-f", "load[.]worker"], capture_output=True, text=True)
-    assert not mine.stdout.split()
+    assert not load_processes()
 
     def kill() -> None:
         for _ in range(100):
             time.sleep(0.1)
-            found = subprocess.run(
-                ["pgrep", "-P", str(os.getpid()), "-f", "load[.]worker"], capture_output=True, text=True
-            ).stdout.split()
-            if found:
+            if found := load_processes():
                 subprocess.run(["kill", "-9", found[0]], check=False)
                 return
 

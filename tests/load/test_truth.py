@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -52,7 +53,9 @@ def test_latencies_are_what_the_server_logged(spec: SimSpec, tmp_path: Path) -> 
     for attempt in range(5):
         log = tmp_path / f"truth{attempt}.jsonl"
         with Simulator(replace(spec, truth_log=str(log))) as sim:
-            run = run_load(make_plan(sim.url, spec.model, isl=64, osl=32, conc=16, num_prompts=48, num_warmups=4))
+            run = asyncio.run(
+                run_load(make_plan(sim.url, spec.model, isl=64, osl=32, conc=16, num_prompts=48, num_warmups=4))
+            )
             sim.stats()
         truth, records = read_truth(log, skip=4), run.records
         assert len(truth.ttft) == records.completed.sum() == 48
@@ -74,7 +77,7 @@ def test_the_number_of_load_processes_changes_neither_prompts_nor_figures(tmp_pa
                     sim.url, osl=16, conc=7, num_prompts=41, num_warmups=5, seed=9, range_ratio=0.5,
                     workers=workers,
                 )  # fmt: skip
-                records = run_load(plan).records
+                records = asyncio.run(run_load(plan)).records
                 sim.stats()
             rows = [json.loads(line) for line in log.read_text().splitlines()]
             asked.append(sorted((row["id"], row["prompt_tokens"], row["n_tokens"]) for row in rows))
@@ -132,7 +135,7 @@ def test_a_load_process_that_was_stopped_for_a_second_makes_an_ERROR_that_says_s
             threading.Timer(1.0, os.kill, (stopped[0], signal.SIGCONT)).start()
 
     with Simulator(replace(PACED, ttft_ms=200)) as sim:
-        found = sweep(sim.url, tmp_path, slo).measure(Point(64, 64, 64), show=show)
+        found = asyncio.run(sweep(sim.url, tmp_path, slo).measure(Point(64, 64, 64), show=show))
     assert stopped
     assert_not_judged(found, "did not run for")
 
@@ -153,7 +156,7 @@ def blaster(streams: int) -> Iterator[str]:
 @pytest.mark.parametrize("slo", ["p99_ttft<=100s,p99_itl<=10s", "p99_ttft<=1us,p99_itl<=1us"], ids=["within", "beyond"])
 def test_a_load_beyond_the_clients_capacity_makes_an_ERROR_that_says_so(tmp_path: Path, slo: str) -> None:
     with blaster(64) as url:
-        found = sweep(url, tmp_path, slo).measure(Point(64, 1500, 64))
+        found = asyncio.run(sweep(url, tmp_path, slo).measure(Point(64, 1500, 64)))
     assert_not_judged(found, "of its core", "could not keep up", "did not run for", "for a core")
 
 

@@ -16,7 +16,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench_tests.load.plan import SILENT, LoadPlan
+from bench_tests.load.ending import End, Ending
+from bench_tests.load.plan import LoadPlan
 from bench_tests.load.prompts import Request, RequestFile
 from bench_tests.load.worker.clock import ClockWatch, run_delay_s
 from bench_tests.load.worker.connection import ANCILLARY
@@ -58,6 +59,7 @@ class PhaseStats:
     reopened: int = 0
     resent: int = 0  # of these with a request on them, which was sent again
     stamped: bool = True
+    end: End = End.DONE
     stopped: str = ""  # why the phase ended before all was sent
 
     def as_dict(self) -> dict[str, object]:
@@ -82,7 +84,7 @@ class Loop:
         self.silent = 0  # requests in a row that timed out waiting for a byte
         self.measured = False
         self.stats = PhaseStats()
-        self.stop_reason = ""
+        self.ending: Ending | None = None  # why the phase ends before all is sent
 
     # ------------------------------------------------------------------ connections, off the clock
 
@@ -201,8 +203,8 @@ class Loop:
             self.pool.drop(stream)
         if stream.channel is None:
             if self.pool.refused > GIVE_UP_AFTER + 3 * len(self.streams):
-                self.stop_reason = self.stop_reason or f"{self.pool.refused} connections in a row failed"
-            if self.todo and not self.stop_reason:
+                self._end(End.REFUSED, f"{self.pool.refused} connections in a row failed")
+            if self.todo and self.ending is None:
                 self.pool.open(stream)
             else:
                 self.idle.append(stream)
@@ -231,14 +233,14 @@ class Loop:
     # ------------------------------------------------------------------ a phase
 
     def run(
-        self, requests: list[Request], due_ns: list[int], measured: bool, chores: Callable[[], str | None]
+        self, requests: list[Request], due_ns: list[int], measured: bool, chores: Callable[[], Ending | None]
     ) -> PhaseStats:
         """Send all requests, none before its due time, and wait for their ends.
 
-        `chores` is called ten times a second; a text that it returns stops the phase for that reason: what runs is
+        `chores` is called ten times a second; an ending that it returns stops the phase for that reason: what runs is
         cancelled, what was not sent is counted as cancelled too.
         """
-        self.measured, self.stop_reason, self.silent = measured, "", 0
+        self.measured, self.ending, self.silent = measured, None, 0
         self.stats = PhaseStats()
         self.todo = deque(zip(requests, due_ns, strict=True))
         clock, usage, waited = ClockWatch(), resource.getrusage(resource.RUSAGE_SELF), run_delay_s()
@@ -251,13 +253,14 @@ class Loop:
         clock.look()
         self.stats.clock_step_s = clock.worst_step_ns / NS
         self.stats.stamped = self.pool.stamped
-        self.stats.stopped = self.stop_reason
+        if self.ending is not None:
+            self.stats.end, self.stats.stopped = self.ending.kind, self.ending.words
         self._cancel_rest()
         while self.pending:
             self._parse_one()
         return self.stats
 
-    def _spin(self, clock: ClockWatch, chores: Callable[[], str | None]) -> None:
+    def _spin(self, clock: ClockWatch, chores: Callable[[], Ending | None]) -> None:
         poll, by_fd, time_ns, sleep = self.epoll.poll, self.pool.by_fd, time.time_ns, time.sleep
         size, wake_r = len(self.streams) + 2, self.pool.wake_r
         self._start_due()
@@ -267,7 +270,7 @@ class Loop:
         nap_s = 0.0
         ready: list[tuple[int, int]] = []
         deadline = before + int(self.plan.timeouts.point * NS)
-        while (self.active or self.todo) and not self.stop_reason:
+        while (self.active or self.todo) and self.ending is None:
             busy = self.pending or self._due_soon(before)
             if nap_s and not busy and len(ready) <= FEW_READY:
                 sleep(nap_s)
@@ -333,8 +336,10 @@ class Loop:
                 clock.look()
                 self._time_out(now)
                 said = chores()
-                if said or now > deadline:
-                    self.stop_reason = said or f"the point took longer than {self.plan.timeouts.point:g} s"
+                if said is not None:
+                    self.ending = said
+                elif now > deadline:
+                    self._end(End.TIME_UP, f"the point took longer than {self.plan.timeouts.point:g} s")
         self.stats.worst_pause_s = worst / NS
         self.stats.reads, self.stats.looks = reads, looks
 
@@ -391,13 +396,17 @@ class Loop:
         self.silent += 1
         patience = int(self.plan.timeouts.between_tokens * NS)
         answered = any(s.request and _has_body(s) and now - s.last_ns < patience for s in self.streams)
-        if self.silent >= max(2, len(self.streams)) and not answered and not self.stop_reason:
-            self.stop_reason = f"{self.silent} requests {SILENT}, the last: {words}"
+        if self.silent >= max(2, len(self.streams)) and not answered and self.ending is None:
+            self._end(End.SILENT, f"{self.silent} requests in a row got no answer in time, the last: {words}")
+
+    def _end(self, kind: End, words: str) -> None:
+        """End the phase for this reason, unless there is one already."""
+        self.ending = self.ending or Ending(kind, words)
 
     def _cancel_rest(self) -> None:
         """Cancel what runs (closing its connection aborts it on the server) and count what was never sent."""
-        why = self.stop_reason or "stopped"
-        kind = "connect" if "connections in a row" in why else "cancelled"
+        ending = self.ending or Ending(End.INTERRUPTED, "stopped")
+        why, kind = ending.words or ending.kind, "connect" if ending.kind is End.REFUSED else "cancelled"
         for stream in self.streams:
             if stream.request is not None:
                 self._finish(stream, (kind, why))

@@ -7,7 +7,7 @@ speaks by pipes alone, so that it can as well run on another host.
     in   "go NS" (CLOCK_MONOTONIC) or "go"   out  {"event": "progress", ...} while the warm-up runs
                                              out  {"event": "warm", ...}
     in   "go NS" or "go"                     out  {"event": "progress", ...} while the measured part runs
-    in   "stop REASON" at any time           out  {"event": "done", "bytes": N, ...} and N bytes: the records (.npz)
+    in   "stop KIND WORDS" at any time       out  {"event": "done", "bytes": N, ...} and N bytes: the records (.npz)
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ import sys
 import time
 from typing import Any
 
-from bench_tests.errors import BenchError, NotMeasured, UsageError
+from bench_tests.errors import BenchError, UsageError
 from bench_tests.load.arrivals import schedule_s
-from bench_tests.load.plan import SILENT, LoadPlan
+from bench_tests.load.ending import End, EndedEarly, Ending
+from bench_tests.load.plan import LoadPlan
 from bench_tests.load.prompts import RequestFile, count_tokens
 from bench_tests.load.worker.loop import Loop, PhaseStats
 from bench_tests.load.worker.tally import Tally
@@ -38,18 +39,50 @@ NICE = -10  # asked for, and had where we may: the loop's own waiting is an erro
 
 
 class Control:
-    """The other end of the pipes."""
+    """The other end of the pipes. While the timed loop runs nothing in here waits: what the pipe has no space for is
+    kept, and goes out at one of the next calls."""
 
     def __init__(self) -> None:
         self.fd = sys.stdin.fileno()
-        self.out = sys.stdout.buffer
+        self.out_fd = sys.stdout.fileno()
         self._in = b""
-        self.stop = ""
+        self._out = bytearray()
+        self.stop: Ending | None = None
         self.enough = False  # no further request is needed; those that run are finished
 
-    def say(self, event: str, **facts: Any) -> None:
-        self.out.write(json.dumps({"event": event, **facts}).encode() + b"\n")
-        self.out.flush()
+    @property
+    def behind(self) -> bool:
+        """Whether something that was said has not been taken yet."""
+        return bool(self._out)
+
+    def mention(self, event: str, **facts: Any) -> None:
+        """Say something without ever waiting for it to be read."""
+        self._out += json.dumps({"event": event, **facts}).encode() + b"\n"
+        self.flush()
+
+    def flush(self) -> None:
+        """Hand over what the pipe has space for."""
+        if not self._out:
+            return
+        os.set_blocking(self.out_fd, False)
+        try:
+            while self._out:
+                del self._out[: os.write(self.out_fd, self._out)]
+        except BlockingIOError:
+            pass
+        except BrokenPipeError:
+            self._out.clear()  # nobody reads; reading our own side tells what that means
+
+    def say(self, event: str, data: bytes = b"", **facts: Any) -> None:
+        """Say something, `data` behind it, and wait until it has gone: between the phases, where nothing is timed."""
+        self._out += json.dumps({"event": event, **facts}).encode() + b"\n"
+        os.set_blocking(self.out_fd, True)
+        for part in (self._out, data):
+            view = memoryview(part)
+            while view:
+                view = view[os.write(self.out_fd, view) :]
+            view.release()
+        self._out.clear()
 
     def line(self) -> str:
         """The next line, waited for. A closed pipe ends the process: nobody is there to tell."""
@@ -65,26 +98,26 @@ class Control:
         """Wait for the start; False when a stop came instead."""
         words = self.line().split(None, 1)
         if words[0] == "stop":
-            self.stop = words[1] if len(words) > 1 else "stopped"
+            self.stop = Ending.from_line(words[1] if len(words) > 1 else End.INTERRUPTED)
             return False
         if len(words) > 1:
             time.sleep(max(0, int(words[1]) - time.monotonic_ns()) / 1e9)
         return True
 
-    def stopped(self) -> str | None:
+    def stopped(self) -> Ending | None:
         """What a stop that has come says; never waits."""
         if select.select([self.fd], [], [], 0)[0]:
             data = os.read(self.fd, 1 << 16)
             if not data:
-                return "the suite is gone"
+                return Ending(End.ORPHANED, "the suite is gone")
             self._in += data
         while b"\n" in self._in:  # a stop may have come together with the go before it
             line, _, self._in = self._in.partition(b"\n")
             if line.startswith(b"stop"):
-                self.stop = line.decode()[5:] or "stopped"
+                self.stop = Ending.from_line(line.decode()[5:])
             elif line == b"enough":
                 self.enough = True
-        return self.stop or None
+        return self.stop
 
 
 def main() -> int:
@@ -94,7 +127,8 @@ def main() -> int:
         plan = LoadPlan.from_json(control.line())
         _run(plan, control)
     except BenchError as why:
-        control.say("error", usage=isinstance(why, UsageError), message=str(why))
+        ending = why.ending if isinstance(why, EndedEarly) else Ending()
+        control.say("error", usage=isinstance(why, UsageError), message=str(why), end=ending.kind)
         return 1
     return 0
 
@@ -115,16 +149,16 @@ def _run(plan: LoadPlan, control: Control) -> None:
     gc.disable()
     progress = _Progress(control, tally, loop, plan.report_values)
     if not control.wait_go():
-        raise NotMeasured(control.stop)
+        raise _before_start(control.stop)
     warm = PhaseStats()
     if files.warmups:
         warm = loop.run(files.warmups, [time.time_ns()] * len(files.warmups), False, progress)
-    if SILENT in warm.stopped:
-        raise NotMeasured(f"warm-up: {warm.stopped}")
+    if warm.end is End.SILENT:
+        raise EndedEarly(f"warm-up: {warm.stopped}", Ending(warm.end, warm.stopped))
     loop.open_all()
     control.say("warm", stopped=warm.stopped, rows=tally.rows)
     if control.stop or not control.wait_go():
-        raise NotMeasured(control.stop)
+        raise _before_start(control.stop)
     zero = time.time_ns()
     due_s = schedule_s(plan)[plan.worker :: plan.workers]
     stats = loop.run(files.requests, [zero + int(s * 1e9) for s in due_s], True, progress)
@@ -144,9 +178,13 @@ def _run(plan: LoadPlan, control: Control) -> None:
         "process_cpu_s": time.process_time(),  # all of it: imports, prompts, warm-up, parsing, records
         "uncounted": len(tally.uncounted),
     }
-    control.say("done", bytes=len(records), stats=facts)
-    control.out.write(records)
-    control.out.flush()
+    control.say("done", records, bytes=len(records), stats=facts)
+
+
+def _before_start(stop: Ending | None) -> EndedEarly:
+    """A stop before anything was measured."""
+    stop = stop or Ending(End.INTERRUPTED)
+    return EndedEarly(stop.words or stop.kind, stop)
 
 
 def _count(plan: LoadPlan, tally: Tally) -> None:
@@ -181,14 +219,15 @@ class _Progress:
         self.control, self.tally, self.loop, self.report_values = control, tally, loop, report_values
         self.next_s = 0.0
 
-    def __call__(self) -> str | None:
+    def __call__(self) -> Ending | None:
         now = time.monotonic()
-        if now >= self.next_s:
+        self.control.flush()
+        if now >= self.next_s and not self.control.behind:  # a reader that is slow gets the next report instead
             self.next_s = now + PROGRESS_S
             recent = self.tally.recent = self.tally.recent[-256:]
             known = [[value for value in column if value is not None] for column in zip(*recent, strict=True)]
             medians = [statistics.median(column) if column else None for column in known] or [None, None]
-            self.control.say(
+            self.control.mention(
                 "progress", rows=self.tally.rows, done=self.tally.completed, failed=self.tally.failed,
                 ttft_s=medians[0], tpot_s=medians[1], values=self.tally.outcomes if self.report_values else [],
             )  # fmt: skip

@@ -1,0 +1,67 @@
+"""Collection: one case a point and round, and how `-k` selects among them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench_tests.paths import PACKAGE
+from bench_tests.pytest_plugin.state import STATE
+from bench_tests.sweep.point import keyword_tokens
+
+OURS = frozenset({"sweep", "measured", "comparison", "compared", "bench"})  # fixtures that live on the session's loop
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    state = metafunc.config.stash[STATE]
+    if "compared" in metafunc.fixturenames:
+        metafunc.parametrize("compared", state.points, ids=list(map(str, state.points)), indirect=True)
+    if "measured" not in metafunc.fixturenames:
+        return
+    runs = state.runs
+    cases = [(point, run) for run in range(1, runs + 1) for point in state.points]
+    ids = [str(point) + (f"-run{run}" if runs > 1 else "") for point, run in cases]
+    metafunc.parametrize("measured", cases, ids=ids, indirect=True)
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)  # the innermost: pytest-asyncio looks at the marker behind us
+def pytest_pycollect_makeitem(collector: Any, name: str, obj: object) -> Generator[None, Any, Any]:
+    """An async case with one of our fixtures runs on the session's loop, whatever mode pytest-asyncio is in."""
+    found: Any = yield
+    for item in found if isinstance(found, list) else [found]:
+        if (
+            isinstance(item, pytest.Function)
+            and inspect.iscoroutinefunction(item.obj)
+            and OURS & set(item.fixturenames)
+            and item.get_closest_marker("asyncio") is None
+        ):
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"))
+    return found
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Without a baseline there is nothing to compare, and no case that says so."""
+    if collection_path.name == "test_regression.py" and collection_path.parent == PACKAGE:
+        return not config.stash[STATE].option("--baseline") or None
+    return None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A comparison needs all points first: its cases go behind the sweep's."""
+    items.sort(key=lambda item: "comparison" in getattr(item, "fixturenames", ()))
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if OURS & set(getattr(item, "fixturenames", ())):
+        item.extra_keyword_matches |= keyword_tokens(item.name)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    cases = (getattr(item, "callspec", None) for item in session.items)
+    found = (case.params["measured"] for case in cases if case is not None and "measured" in case.params)
+    session.config.stash[STATE].selected = list(dict.fromkeys(found))

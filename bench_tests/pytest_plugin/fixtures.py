@@ -1,0 +1,155 @@
+"""The fixtures: the session's server, and the measurement of a case's point."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from bench_tests.calibration.store import load_calibrations
+from bench_tests.compare.regression import SweepComparison
+from bench_tests.errors import NotMeasured, ServerError, ServerGone, ServerStuck, UsageError
+from bench_tests.load.hosts import load_hosts
+from bench_tests.measure.point import Measurement, Sweep
+from bench_tests.pytest_plugin.state import MEASURED, STATE, Session
+from bench_tests.server.attach import look_at
+from bench_tests.server.choose import choose, obtain
+from bench_tests.server.served import Served
+from bench_tests.sweep.point import Point
+from bench_tests.verdict.decide import ERROR
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_fixture_setup(fixturedef: Any, request: pytest.FixtureRequest) -> Generator[None, Any, Any]:
+    """A cancellation that a signal asked for, when what was measured has been kept, is pytest's KeyboardInterrupt."""
+    try:
+        return (yield)
+    except asyncio.CancelledError:
+        if request.config.stash[STATE].interrupt.came:
+            raise KeyboardInterrupt from None
+        raise
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
+    try:
+        return (yield)
+    except asyncio.CancelledError:
+        if pyfuncitem.config.stash[STATE].interrupt.came:
+            raise KeyboardInterrupt from None
+        raise
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def sweep(request: pytest.FixtureRequest) -> AsyncIterator[Sweep]:
+    """The session's server, looked at before the first load, and what is measured on it. Ends the session without."""
+    state = request.config.stash[STATE]
+    state.interrupt.install()
+    state.interrupt.works()
+    served: Served | None = None
+    try:
+        try:
+            choice = state.choice = state.choice or await choose(state.option)
+            with state.terminal.uncaptured() as say:
+                hosts = load_hosts(state.option("--load-hosts")) if state.option("--load-hosts") else []
+                served = await obtain(choice, state.results_dir / "logs", bool(state.option("--keep-server")), say)
+                model = await look_at(served.endpoint, choice.profile.model.id)
+        except ServerError as why:
+            state.no_server = str(why)
+            pytest.exit(str(why), returncode=why.exit_code)
+        except UsageError as why:
+            pytest.exit(str(why), returncode=why.exit_code)
+        metadata = dict(request.config.getoption("metadata", None) or ())  # pytest-metadata's --metadata KEY VALUE
+        found = Sweep(choice.profile, served, model, state.results_dir, metadata, load_calibrations(), hosts=hosts)
+        if state.option("--resume"):
+            found.pass_over_prompts()
+        state.terminal.header(found, state.selected)
+        yield found
+    finally:
+        if served is not None:
+            with state.terminal.uncaptured():
+                await served.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def measured(request: pytest.FixtureRequest, sweep: Sweep) -> Measurement:
+    """The measurement of this case's point. Raises NotMeasured (pytest's ERROR) when it could not be measured."""
+    state = request.config.stash[STATE]
+    point, run = request.param
+    found = state.measurements.get((point, run))
+    if found is None:
+        found = state.measurements[point, run] = await _measure(state, sweep, point, run)
+    attach(request.node, found)
+    if found.verdict.word == ERROR:
+        raise NotMeasured("; ".join(found.verdict.messages))
+    return found
+
+
+def attach(item: Any, found: Measurement) -> None:
+    """Give a measurement's figures to its case's report: JUnit's properties, the JSON index, the terminal."""
+    item.stash.setdefault(MEASURED, []).append(found)
+    item.user_properties += _properties(found)
+
+
+async def _measure(state: Session, sweep: Sweep, point: Point, run: int) -> Measurement:
+    if state.option("--resume"):
+        kept = sweep.kept(point, run)
+        if kept is not None:
+            return kept
+    state.interrupt.works()
+    for last_try in (False, True):
+        try:
+            with state.terminal.live(str(point), len(state.measurements) + 1, len(state.selected)) as show:
+                return await sweep.measure(point, run, show)
+        except ServerGone as why:
+            with state.terminal.uncaptured() as say:
+                say(str(why))
+                if last_try or isinstance(why, ServerStuck) or not await sweep.served.wait_for_return(say):
+                    state.no_server = str(why)
+                    raise
+        except UsageError as why:
+            pytest.exit(str(why), returncode=why.exit_code)
+    raise AssertionError("unreachable")
+
+
+def _properties(measurement: Measurement) -> list[tuple[str, object]]:
+    """The figures of a case for JUnit and the JSON report, in plain types: a numpy scalar would drop them all."""
+    result = measurement.result
+    numbers = [(k, v) for k, v in result.items() if isinstance(v, bool | int | float | str) and k != "schema_version"]
+    return [*numbers, ("verdict", measurement.verdict.word), ("result", measurement.path.name)]
+
+
+@pytest.fixture(scope="session")
+def comparison(request: pytest.FixtureRequest) -> SweepComparison:
+    """This session's measurements against --baseline. Raises NotMeasured where there is nothing to compare."""
+    from bench_tests.compare.baseline import compare, read_baseline
+
+    state = request.config.stash[STATE]
+    try:
+        baseline = read_baseline(Path(state.option("--baseline")))
+    except UsageError as why:
+        raise NotMeasured(str(why)) from None
+    measured = [(m.path, m.result) for m in state.measurements.values()]
+    state.comparison, state.different = compare(
+        measured, baseline, allow_different=bool(state.option("--allow-different"))
+    )
+    return state.comparison
+
+
+@pytest.fixture
+def compared(request: pytest.FixtureRequest, comparison: SweepComparison) -> Point:
+    """This case's point, when it is in the comparison. Raises NotMeasured (pytest's ERROR) when it is not."""
+    point: Point = request.param
+    state = request.config.stash[STATE]
+    if comparison.of(point):
+        return point
+    if point in state.different:
+        raise NotMeasured(f"{point}: not the same question as the baseline's: {'; '.join(state.different[point])}; compare "
+                          "all the same with --allow-different")  # fmt: skip
+    if point in comparison.new:
+        raise NotMeasured(f"{point}: not in the baseline; keep one that has it with --save-baseline")
+    raise NotMeasured(f"{point}: not measured, so not compared")

@@ -1,0 +1,99 @@
+"""The command line, and what happens before anything is collected: the choice of profile and server."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import warnings
+from pathlib import Path
+
+import pytest
+
+from bench_tests.errors import NotMeasured, ServerError, UsageError
+from bench_tests.pytest_plugin.pictures import draw
+from bench_tests.pytest_plugin.state import STATE, Session, is_ours
+from bench_tests.server.choose import choose
+from bench_tests.sweep.options import OPTIONS, selected_points
+from bench_tests.sweep.point import rewrite_keyword
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("bench", "LLM serving benchmark")
+    for option in OPTIONS:
+        kwargs = {"dest": option.dest, "help": option.help.replace("%", "%%"), **option.kwargs}
+        try:
+            group.addoption(option.flag, **kwargs)
+        except (ValueError, argparse.ArgumentError):
+            pass  # another plugin owns this flag (pytest-base-url has --base-url): its value is used
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """--plot draws and leaves, --calibrate measures this client and leaves: no server, no collection."""
+    if getattr(config.option, "bench_plot", False):
+        session = Session(config)
+        drawn = draw(session, session.terminal.say_plain, details=True)
+        return int(pytest.ExitCode.OK if drawn else pytest.ExitCode.USAGE_ERROR)
+    if getattr(config.option, "bench_calibrate", False):
+        from bench_tests.calibration.ladder import calibrate_command
+
+        session = Session(config)
+        return calibrate_command(session.option, session.terminal.say_plain, NotMeasured.exit_code)
+    return None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    session = config.stash[STATE] = Session(config)
+    if not is_ours(config):
+        return
+    # our cases and fixtures name their loop themselves: that pytest-asyncio's default is not set says nothing to a user
+    warnings.filterwarnings("ignore", 'The configuration option "asyncio_default_fixture_loop_scope"')
+    if getattr(config.option, "numprocesses", None):
+        raise pytest.UsageError(
+            "-n: points are measured one at a time, since they share a server; leave out pytest-xdist"
+        )
+    if config.option.keyword:
+        config.option.keyword = rewrite_keyword(config.option.keyword)
+    if hasattr(config.option, "json_report") and not config.option.collectonly:
+        config.option.json_report = True
+        if config.option.json_report_file == ".report.json":
+            config.option.json_report_file = str(session.results_dir / "report.json")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    state = session.config.stash[STATE]
+    if not is_ours(session.config):
+        return
+    try:
+        state.choice = asyncio.run(choose(state.option))
+        _writable(state)
+        state.points = selected_points(state.choice.profile, state.option("--point"))
+    except UsageError as why:
+        raise pytest.UsageError(str(why)) from None
+    except ServerError as why:
+        pytest.exit(str(why), returncode=why.exit_code)
+    state.interrupt.install()
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None:
+        reporter.showfspath = False  # each point has a line of its own
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if STATE in config.stash:
+        config.stash[STATE].interrupt.remove()
+
+
+def _writable(state: Session) -> None:
+    """Whether what is to be written at the end can be: told before the sweep, not after it. Raises UsageError."""
+    folder = state.option("--save-baseline")
+    try:
+        if folder:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        for file in filter(None, (state.option("--summary-md"), state.option("--report"))):
+            Path(file).parent.mkdir(parents=True, exist_ok=True)
+        if file := state.option("--summary-md"):
+            with open(file, "a", encoding="utf-8"):
+                pass
+    except OSError as why:
+        raise UsageError(f"{why.filename}: {why.strerror}; choose a place that can be written") from why

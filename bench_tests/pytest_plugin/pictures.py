@@ -1,0 +1,35 @@
+"""The pictures at the end of a sweep, and of `--plot`."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bench_tests.errors import UsageError
+from bench_tests.pytest_plugin.state import Session
+
+__all__ = ["draw"]
+
+
+def draw(state: Session, say: Callable[[str], None], details: bool) -> list[Path]:
+    """Draw the results directory's pictures; the plotting package is imported only now."""
+    start = time.monotonic()
+    from plotting import draw_all
+
+    folder = state.results_dir / "plots"
+    try:
+        report = Path(state.option("--report") or folder / "report.html")
+        drawn = draw_all(state.results_dir, folder, report=report, details=details)
+    except (UsageError, OSError) as why:  # a full disk must not end the session with the code of a breach
+        say(f"no pictures: {why}")
+        return []
+    for left in drawn.left_out:
+        say(f"left out: {left.path}: {left.reason}")
+    for note in drawn.notes:
+        say(note)
+    for file in drawn.files:
+        say(f"drawn: {os.path.relpath(file)}")
+    say(f"{len(drawn.files)} files in {time.monotonic() - start:.1f} s")
+    return list(drawn.files)

@@ -1,0 +1,98 @@
+"""What pytest reports of a case, the session's exit code, and the summary at its end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench_tests.compare.baseline import save_baseline
+from bench_tests.errors import BenchError, NotMeasured, ServerGone
+from bench_tests.pytest_plugin.cases import OURS
+from bench_tests.pytest_plugin.ci import github_annotations, summary_markdown
+from bench_tests.pytest_plugin.pictures import draw
+from bench_tests.pytest_plugin.state import MEASURED, STATE
+from bench_tests.verdict.decide import ERROR
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_json_runtest_metadata(item: pytest.Item, call: pytest.CallInfo[None]) -> dict[str, Any]:
+    """pytest-json-report: the case's whole result goes into the session's index."""
+    found = item.stash.get(MEASURED, None)
+    return {"bench": dict(found[-1].result)} if found else {}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    report: Any = yield
+    state = item.config.stash[STATE]
+    if not OURS & set(getattr(item, "fixturenames", ())):
+        return report
+    breached = call.when == "call" and call.excinfo is not None and call.excinfo.errisinstance(AssertionError)
+    # whatever else ended a case, a defect of ours included, has said nothing of the server
+    state.not_measured |= report.failed and not breached
+    if call.excinfo is not None and call.excinfo.errisinstance(BenchError):
+        report.longrepr = str(call.excinfo.value)  # one line: a traceback into this suite helps nobody
+        if call.excinfo.errisinstance(ServerGone):
+            item.session.shouldstop = str(call.excinfo.value)
+        if call.when == "call":
+            report.when = (
+                "setup"  # ERROR and no failure, as where a fixture could not measure: pytest goes by the phase
+            )
+    found = item.stash.get(MEASURED, [])
+    if breached and call.excinfo is not None:
+        state.breaches += 1
+        if "measured" in getattr(item, "fixturenames", ()):
+            report.longrepr = str(call.excinfo.value).partition("\nassert ")[0]
+    if found and (call.when == "call" or (call.when == "setup" and report.failed)):
+        for measurement in found:
+            state.terminal.point(measurement)
+    return report
+
+
+def pytest_report_teststatus(report: pytest.TestReport | pytest.CollectReport) -> tuple[str, str, str] | None:
+    """Points have lines of their own; the dot would stand in them."""
+    if "bench_tests/test_" not in report.nodeid:
+        return None
+    when = getattr(report, "when", "")
+    if when == "call" and report.outcome in ("passed", "failed"):
+        return report.outcome, "", report.outcome.upper()
+    return ("error", "", "ERROR") if when in ("setup", "teardown") and report.failed else None
+
+
+@pytest.hookimpl(tryfirst=True)  # before the JSON report, which writes the status down
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    state = session.config.stash[STATE]
+    if state.no_server:
+        session.exitstatus = ServerGone.exit_code
+    elif exitstatus == pytest.ExitCode.TESTS_FAILED and state.not_measured and not state.breaches:
+        session.exitstatus = NotMeasured.exit_code
+
+
+def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
+    state = config.stash[STATE]
+    measurements = list(state.measurements.values())
+    if not measurements:
+        return
+    say = terminalreporter.write_line
+    state.terminal.summary(measurements, state.comparison)
+    if folder := state.option("--save-baseline"):
+        try:
+            count = save_baseline(Path(folder), [m.path for m in measurements if m.verdict.word != ERROR])
+            say(f"baseline: {count} results kept in {folder}")
+        except NotMeasured as why:
+            say(f"no baseline kept: {why}")
+    pictures = [] if state.option("--no-plot") else draw(state, say, details=False)
+    text = summary_markdown(measurements, state.comparison, state.option("--baseline"), pictures)
+    for file in filter(None, (state.option("--summary-md"), os.environ.get("GITHUB_STEP_SUMMARY"))):
+        try:
+            with open(file, "a", encoding="utf-8") as out:
+                out.write(text)
+        except OSError as why:
+            say(f"no summary in {file}: {why.strerror}")
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        for line in github_annotations(measurements, state.comparison):
+            say(line)

@@ -1,0 +1,68 @@
+"""What one pytest session of this suite has come to know, shared by the plugin's modules through the config's stash."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench_tests.compare.regression import SweepComparison
+from bench_tests.measure.point import Measurement
+from bench_tests.paths import PACKAGE
+from bench_tests.pytest_plugin.interrupt import Interrupt
+from bench_tests.pytest_plugin.terminal import Terminal
+from bench_tests.server.choose import Choice
+from bench_tests.sweep.options import OPTIONS
+from bench_tests.sweep.point import Point
+
+__all__ = ["MEASURED", "STATE", "Session", "is_ours"]
+
+
+class Session:
+    """The state of one session. Its options are read by their flags."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.choice: Choice | None = None
+        self.points: list[Point] = []
+        self.measurements: dict[tuple[Point, int], Measurement] = {}
+        self.not_measured = False  # something could not be measured
+        self.no_server = ""  # why there is no server (any more)
+        self.selected: list[tuple[Point, int]] = []  # what this session measures
+        self.breaches = 0  # cases that failed: beyond an objective, or slower than the baseline
+        self.comparison: SweepComparison | None = None
+        self.different: dict[Point, list[str]] = {}
+        self.terminal = Terminal(config)
+        self.interrupt = Interrupt()
+
+    def option(self, flag: str) -> Any:
+        """The value of one of our options, or of another plugin's that owns the flag."""
+        named = next(option for option in OPTIONS if option.flag == flag)
+        if named.dest in self.config.option:
+            return getattr(self.config.option, named.dest)
+        value = self.config.getoption(flag, None)
+        if value in (None, "") and flag == "--base-url":
+            # pytest-base-url owns the flag; its ini value is no command of ours
+            return None
+        return value
+
+    @property
+    def results_dir(self) -> Path:
+        return Path(self.option("--results-dir")).absolute()
+
+    @property
+    def runs(self) -> int:
+        return int(self.option("--repeat"))
+
+
+STATE = pytest.StashKey[Session]()
+MEASURED = pytest.StashKey[list[Measurement]]()  # what a case has measured
+
+
+def is_ours(config: pytest.Config) -> bool:
+    """Whether this run collects our points at all: the suite's own tests and other projects' run without them."""
+    if config.option.pyargs and any(arg.partition("::")[0].split(".")[0] == PACKAGE.name for arg in config.args):
+        return True
+    named = [Path(arg.partition("::")[0]).absolute() for arg in config.args]
+    return any(path == PACKAGE or PACKAGE in path.parents or path in PACKAGE.parents for path in named)
