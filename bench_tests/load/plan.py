@@ -6,8 +6,11 @@ import json
 from dataclasses import asdict, dataclass, field
 
 from bench_tests.sweep.settings import Load, Model, Timeouts
+from bench_tests.sweep.workload import Workload
 
 __all__ = ["LoadPlan"]
+
+UNCAPPED_STREAMS = 32  # connections that an open loop without a cap begins with; it opens more as it needs them
 
 
 @dataclass(frozen=True)
@@ -15,18 +18,19 @@ class LoadPlan:
     """One run of one point. Counts are of the whole run; a process takes its share by `worker` of `workers`.
 
     The profile's tables come along as they are: a further key of [load] is there for the worker without more ado. What
-    this plan says itself (counts, seed, the served model's name as `model.id`) is settled, and overrides the tables' own.
+    this plan says itself (counts, seed, the served model's name as `model.id`, its rate as `load.request_rate`) is settled, and overrides the tables' own.
     """
 
     base_url: str
     isl: int
     osl: int
-    conc: int
+    conc: int  # requests at a time; 0: no cap
     num_prompts: int
     num_warmups: int
     seed: int
     model: Model = field(default_factory=Model)  # id: as the server serves it
     load: Load = field(default_factory=Load)
+    workload: Workload = field(default_factory=Workload)
     timeouts: Timeouts = field(default_factory=Timeouts)
     first_serial: int = 0  # the sweep's running number of this run's first prompt: no two prompts may start alike
     insecure: bool = False
@@ -44,7 +48,7 @@ class LoadPlan:
     @classmethod
     def from_json(cls, text: str) -> LoadPlan:
         data = json.loads(text)
-        tables = {"model": Model, "load": Load, "timeouts": Timeouts}
+        tables = {"model": Model, "load": Load, "workload": Workload, "timeouts": Timeouts}
         built = {name: kind(**{k: _hashable(v) for k, v in data[name].items()}) for name, kind in tables.items()}
         return cls(**data | built)
 
@@ -54,8 +58,15 @@ class LoadPlan:
         return self.model.vocab_size or 32000
 
     @property
+    def capped(self) -> bool:
+        """Whether the concurrency limits how many requests are in flight."""
+        return self.conc > 0
+
+    @property
     def streams(self) -> int:
-        """How many requests at a time this process carries: its share of the concurrency."""
+        """How many requests at a time this process carries: its share of the concurrency; a few to begin with, without a cap."""
+        if not self.capped:
+            return UNCAPPED_STREAMS
         return self.conc // self.workers + (self.worker < self.conc % self.workers)
 
     def share(self, count: int) -> range:

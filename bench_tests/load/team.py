@@ -108,7 +108,7 @@ class _Team:
     async def start(self, launcher: Sequence[Sequence[str]] | None, cores: Sequence[int] | None) -> None:
         """Start all processes, and tell each its plan. Raises OSError."""
         self.local = launcher is None
-        count = max(1, min(self.plan.workers, self.plan.conc))
+        count = max(1, min(self.plan.workers, self.plan.conc) if self.plan.capped else self.plan.workers)
         for number in range(count):
             prefix = list(launcher[number]) if launcher else []
             if cores and not launcher:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from bench_tests.server.metrics import Metrics
 from bench_tests.server.served import Served
 from bench_tests.sweep.point import Point
 from bench_tests.sweep.profile import Profile
+from bench_tests.sweep.units import rate_word
 from bench_tests.verdict.decide import ERROR, Verdict
 from bench_tests.verdict.summary import summarize
 from bench_tests.verdict.validity import Check, RunFacts
@@ -65,6 +67,8 @@ class Facts:
             "num_prompts": self.num_prompts(point),
             "num_warmups": self.profile.num_warmups(point),
             **self.profile.load.shape(),
+            **self.profile.workload.shape(),
+            "request_rate": rate_word(self.profile.rate(point)),
         }
 
     def budget(self, point: Point) -> int:
@@ -76,7 +80,7 @@ class Facts:
 
     def block(self, point: Point) -> int:
         """How many requests go through the server together: in a closed loop as many as run at a time."""
-        return point.conc if self.profile.load.request_rate == float("inf") else 1
+        return 1 if point.open_loop or math.isfinite(self.profile.rate(point)) else point.conc
 
     # ------------------------------------------------------------------ what is kept
 
@@ -129,9 +133,9 @@ class Facts:
             "profile": profile.name,
             "run_id": self.run_id,
             "run": run,
-            "point": {"isl": point.isl, "osl": point.osl, "conc": point.conc},
+            "point": point.as_dict(),
             "num_prompts": int(records.measured.sum()) if self.budget(point) else profile.num_prompts(point),
-            "request_rate": profile.load.shape()["request_rate"],
+            "request_rate": rate_word(profile.rate(point)),
             "burstiness": profile.load.burstiness,
             "max_concurrency": point.conc,
             **summarize(records, point.conc, goodput, self.block(point)),
@@ -188,7 +192,7 @@ class Facts:
             point=point,
             num_prompts=self.num_prompts(point),
             prefix_len=self.profile.load.prefix_len,
-            request_rate=self.profile.load.request_rate,
+            request_rate=self.profile.rate(point),
             client=load.stats,
             stopped=load.ending.words if load.ending.early else "",
             cached_tokens=cached,

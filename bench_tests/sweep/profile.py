@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import re
 import tomllib
 from dataclasses import dataclass, field
@@ -15,8 +16,9 @@ from typing import Any
 
 from bench_tests.errors import UsageError
 from bench_tests.sweep import keys, settings
-from bench_tests.sweep.point import Point, grid
+from bench_tests.sweep.point import Point, grid, loads
 from bench_tests.sweep.slo import Goodput, Slo, parse_goodput, parse_slo_table
+from bench_tests.sweep.workload import Workload
 
 __all__ = ["BUILTIN", "TABLES", "Profile", "load_profile", "profile_for_model"]
 
@@ -26,6 +28,7 @@ TABLES: dict[str, type] = {
     "model": settings.Model,
     "sweep": settings.Sweep,
     "load": settings.Load,
+    "workload": Workload,
     "timeouts": settings.Timeouts,
     "tiers": settings.Tiers,
     "validity": settings.Validity,
@@ -48,6 +51,7 @@ class Profile:
     model: settings.Model = field(default_factory=settings.Model)
     sweep: settings.Sweep = field(default_factory=settings.Sweep)
     load: settings.Load = field(default_factory=settings.Load)
+    workload: Workload = field(default_factory=Workload)
     timeouts: settings.Timeouts = field(default_factory=settings.Timeouts)
     tiers: settings.Tiers = field(default_factory=settings.Tiers)
     validity: settings.Validity = field(default_factory=settings.Validity)
@@ -61,8 +65,16 @@ class Profile:
     @property
     def points(self) -> list[Point]:
         """The grid and the further points, in their order. Raises UsageError for a point that is there twice."""
-        points = grid(self.sweep.isl, self.sweep.osl, self.sweep.concurrency)
-        points += [Point.parse(text) for text in self.sweep.points]
+        sweep, workload = self.sweep, self.workload
+        if workload.trace:
+            return [Point(0, 0, workload=workload.name)]
+        if workload.dataset:
+            points = [Point(0, 0, conc, rate, workload.name) for conc, rate in loads(sweep.concurrency, sweep.rate)]
+        elif workload.ramp:
+            points = [Point(isl, osl, workload=workload.name) for isl in sweep.isl for osl in sweep.osl]
+        else:
+            points = grid(sweep.isl, sweep.osl, sweep.concurrency, sweep.rate)
+            points += [Point.parse(text) for text in sweep.points]
         for number, point in enumerate(points):
             if point in points[:number]:
                 raise UsageError(f"{self.source}: point {point} is there twice; remove it from sweep.points")
@@ -75,11 +87,21 @@ class Profile:
 
     def num_prompts(self, point: Point) -> int:
         """How many measured requests this point has."""
-        return self.load.num_prompts or self.load.prompts_per_concurrency * point.conc
+        if self.load.num_prompts:
+            return self.load.num_prompts
+        if point.rate:
+            return max(1, math.ceil(point.rate * self.load.rate_seconds))
+        return self.load.prompts_per_concurrency * point.conc
 
     def num_warmups(self, point: Point) -> int:
         """How many requests precede them."""
-        return self.load.num_warmups if self.load.num_warmups >= 0 else self.load.warmups_per_concurrency * point.conc
+        if self.load.num_warmups >= 0:
+            return self.load.num_warmups
+        return self.load.warmups_per_concurrency * (point.conc or max(1, math.ceil(point.rate)))
+
+    def rate(self, point: Point) -> float:
+        """Requests started per second; infinite where the concurrency alone holds them back, or the workload says when."""
+        return point.rate or self.load.request_rate
 
 
 def load_profile(name_or_path: str) -> Profile:

@@ -28,7 +28,10 @@ class Model:
 class Sweep:
     isl: tuple[int, ...] = key(list_of(whole(1), unique=True), (), "input lengths in tokens")
     osl: tuple[int, ...] = key(list_of(whole(1), unique=True), (128,), "output lengths in tokens")
-    concurrency: tuple[int, ...] = key(list_of(whole(1), unique=True), (), "requests at a time")
+    concurrency: tuple[int, ...] = key(list_of(whole(1), unique=True), (), "requests at a time (closed loop)")
+    rate: tuple[float, ...] = key(
+        list_of(number(0, above=True), unique=True), (), "requests started per second (open loop, no cap)"
+    )
     points: tuple[str, ...] = key(list_of(text, unique=True), (), "further points, such as isl2048-osl128-conc16")
 
 
@@ -48,6 +51,9 @@ class Load:
         whole(-1), -1, "warm-ups a point, whatever its concurrency; -1: by concurrency", shapes=False
     )
     request_rate: float = key(parse_rate, math.inf, "requests started per second; inf: as the concurrency allows")
+    rate_seconds: float = key(
+        parse_duration_s, 60.0, "how long a point of a rate is loaded where num_prompts is not said", shapes=False
+    )
     burstiness: float = key(number(0, above=True), 1.0, "shape of the gamma gaps at a rate: 1 Poisson, less burstier")
     range_ratio: float = key(number(0, 0.999), 0.0, "lengths are uniform in ISL × (1 ± this), likewise OSL")
     prefix_len: int = key(whole(0), 0, "tokens before the ISL that all prompts share at their start")

@@ -7,7 +7,7 @@ import re
 
 from bench_tests.errors import UsageError
 
-__all__ = ["format_s", "parse_duration_s", "parse_rate"]
+__all__ = ["format_s", "parse_duration_s", "parse_rate", "rate_word"]
 
 _SCALE = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "": 1.0}
 _DURATION = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][-+]?\d+)?)\s*(us|µs|ms|s|min|m|h|)\s*")
@@ -36,6 +36,11 @@ def parse_rate(value: object, where: str) -> float:
     if isinstance(value, bool) or math.isnan(rate) or rate <= 0:
         raise UsageError(f"{where}: {value!r} is not a request rate; expected a number above 0 (per second) or inf")
     return rate
+
+
+def rate_word(rate: float) -> float | str:
+    """A rate as results say it: JSON has no infinite number."""
+    return "inf" if math.isinf(rate) else rate
 
 
 def format_s(seconds: float | None) -> str:

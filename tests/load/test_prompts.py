@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from bench_tests.errors import UsageError
 from bench_tests.load.plan import LoadPlan
-from bench_tests.load.prompts import IdPool, RequestFile, count_tokens, prompt_ids
+from bench_tests.load.prompts import IdPool, prompt_ids
+from bench_tests.load.requests import RequestFile
+from bench_tests.load.texts import count_tokens
 from tests.support.plans import change_plan, make_plan
 
 PLAN = make_plan(

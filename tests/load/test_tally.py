@@ -8,8 +8,8 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from bench_tests.load.prompts import Request
 from bench_tests.load.records import KINDS, Records
+from bench_tests.load.requests import Request
 from bench_tests.load.worker.framing import BadFraming, Framing
 from bench_tests.load.worker.spool import Spool
 from bench_tests.load.worker.tally import Raw, Tally

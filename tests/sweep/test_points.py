@@ -117,3 +117,44 @@ def test_no_text_makes_parse_raise_anything_but_a_usage_error(text: str) -> None
 def test_what_is_no_point(text: str) -> None:
     with pytest.raises(UsageError):
         Point.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("point", "name"),
+    [
+        (Point(4096, 128, 0, 8), "isl4096-osl128-rate8"),
+        (Point(4096, 128, 64, 0.5), "isl4096-osl128-rate0.5-conc64"),
+        (Point(0, 0, 16, 0, "sharegpt"), "sharegpt-conc16"),
+        (Point(0, 0, 0, 2.5, "sharegpt"), "sharegpt-rate2.5"),
+        (Point(0, 0, 0, 0, "conversation_trace"), "conversation_trace"),
+    ],
+)
+def test_a_rate_and_a_workload_have_names(point: Point, name: str) -> None:
+    assert str(point) == name
+    assert point.open_loop is (point.conc == 0 or point.rate > 0)
+    if not point.workload:
+        assert Point.parse(name) == point
+
+
+def test_a_rate_is_selected_exactly() -> None:
+    names = [f"test_slo[{p}]" for p in grid((1024,), (128,), (8,), (8, 80, 0.5, 8.5))]
+    assert len(names) == 5
+    for word, count in {
+        "rate8": 1,
+        "rate0.5": 1,
+        "rate00.50": 1,
+        "rate8.5": 1,
+        "conc8": 1,
+        "rate5": 0,
+        "isl1024": 5,
+    }.items():
+        assert sum(selects(word, name) for name in names) == count, word
+
+
+@pytest.mark.parametrize("rate", [-1.0, float("inf"), float("nan")])
+def test_what_is_no_rate(rate: float) -> None:
+    with pytest.raises(UsageError):
+        Point(1, 1, 1, rate)
+    for text in ("isl1-osl1-rate0", "isl1-osl1-rate", "isl1-osl1-rate1e3", "isl1-osl1", "isl1-osl1-conc4-rate8"):
+        with pytest.raises(UsageError):
+            Point.parse(text)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from bench_tests.load.ending import End, Ending
 from bench_tests.load.plan import LoadPlan
-from bench_tests.load.prompts import Request, RequestFile
+from bench_tests.load.requests import Request, RequestFile
 from bench_tests.load.worker.clock import ClockWatch, run_delay_s
 from bench_tests.load.worker.connection import ANCILLARY
 from bench_tests.load.worker.framing import CHUNKED, HEAD, BadFraming, Framing

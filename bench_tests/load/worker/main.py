@@ -28,7 +28,8 @@ from bench_tests.errors import BenchError, UsageError
 from bench_tests.load.arrivals import schedule_s
 from bench_tests.load.ending import End, EndedEarly, Ending
 from bench_tests.load.plan import LoadPlan
-from bench_tests.load.prompts import RequestFile, count_tokens
+from bench_tests.load.requests import RequestFile
+from bench_tests.load.texts import count_tokens
 from bench_tests.load.worker.loop import Loop, PhaseStats
 from bench_tests.load.worker.tally import Tally
 

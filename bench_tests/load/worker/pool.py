@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench_tests.load.plan import LoadPlan
-from bench_tests.load.prompts import Request
+from bench_tests.load.requests import Request
 from bench_tests.load.worker.connection import Channel, Dialer
 from bench_tests.load.worker.framing import Framing
 

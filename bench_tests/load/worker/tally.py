@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bench_tests.load.prompts import Request
 from bench_tests.load.records import COMPLETED, KINDS, Records
+from bench_tests.load.requests import Request
 from bench_tests.load.worker.framing import WHOLE, BadFraming, Framing
 from bench_tests.load.worker.spool import Spool
 from bench_tests.load.worker.stream import Answer, parse_answer

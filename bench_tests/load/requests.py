@@ -1,0 +1,128 @@
+"""Ready requests: the bytes of each, serialised into a temporary file before the clock starts."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from bench_tests.errors import NotMeasured, UsageError
+from bench_tests.load.plan import LoadPlan
+from bench_tests.load.prompts import IdPool, Ids, lengths, prompt_ids
+from bench_tests.load.texts import exact_text, load_tokenizer
+from bench_tests.load.workload.source import draw_dataset, load_dataset, trace_of, trace_prompt
+
+__all__ = ["Request", "RequestFile"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Where a ready request lies in the file, and what it asks for."""
+
+    index: int  # its number among the run's measured requests, or among its warm-ups
+    offset: int
+    size: int
+    isl: int
+    osl: int
+
+
+class RequestFile:
+    """All requests of a process's share, serialised into an unnamed temporary file before the clock starts.
+
+    In a file and not in memory because 640 prompts of 14,336 tokens are 60 MB; it is read back, from the page cache,
+    just before a request is sent and outside its clock.
+    """
+
+    def __init__(self, plan: LoadPlan) -> None:
+        self.plan = plan
+        self.pool = IdPool(plan)
+        try:
+            # held open for as long as requests are read from it
+            self._file: IO[bytes] = tempfile.TemporaryFile(prefix="bench-requests-")  # noqa: SIM115
+        except OSError as why:
+            raise NotMeasured(f"temporary folder: {why.strerror}; requests are kept there (set $TMPDIR)") from why
+        dataset, self._trace = load_dataset(plan.workload), trace_of(plan)
+        text = dataset is not None or plan.load.prompt_format == "text"
+        if text and self._trace is not None and self._trace.block:
+            raise UsageError("--trace: shared content needs prompts as token ids; set load.prompt_format = 'ids'")
+        self._tokenizer: Any = load_tokenizer(plan) if text else None
+        self._drawn = draw_dataset(plan, dataset, self._count) if dataset is not None else None
+        self.warming = True
+        self.warmups = self._write(plan.share(plan.num_warmups), first=0)
+        self.warming = False
+        self.requests = self._write(plan.share(plan.num_prompts), first=plan.num_warmups)
+        self._file.flush()
+        self.fileno = self._file.fileno()
+
+    def _count(self, texts: list[str]) -> list[int]:
+        """Tokens of each text, with the special tokens that a server adds as well."""
+        return [len(ids) for ids in self._tokenizer(texts).input_ids] if texts else []
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _write(self, mine: range, first: int) -> list[Request]:
+        plan, requests, offset = self.plan, [], self._file.tell()
+        for i, (serial, prompt, isl, osl) in zip(mine, self._prompts(mine, first), strict=True):
+            data = self._request(prompt, osl, f"{plan.seed:x}-{serial}")
+            try:
+                self._file.write(data)
+            except OSError as why:
+                raise NotMeasured(f"temporary folder: {why.strerror}; requests are kept there (set $TMPDIR)") from why
+            requests.append(Request(i, offset, len(data), isl, osl))
+            offset += len(data)
+        return requests
+
+    def _prompts(self, mine: range, first: int) -> Iterator[tuple[int, bytes, int, int]]:
+        """Serial number, prompt as JSON, its tokens and the tokens that are asked for, of each; made one by one."""
+        plan, trace = self.plan, self._trace
+        serials = [plan.first_serial + first + i for i in mine]
+        if self._drawn is not None:
+            for i, serial in zip(mine, serials, strict=True):
+                of = first + i
+                yield serial, json.dumps(self._drawn.texts[of]).encode(), self._drawn.isl[of], self._drawn.osl[of]
+            return
+        if trace is not None:
+            for i, serial in zip(mine, serials, strict=True):
+                isl, osl = int(trace.input_tokens[i % len(trace)]), int(trace.output_tokens[i % len(trace)])
+                # a warm-up has a length of the trace and nothing of its content, which must not be in the cache yet
+                own = prompt_ids(plan, len(self.pool), serial, isl) if self.warming else None
+                positions = trace_prompt(trace, plan, i, len(self.pool)) if own is None else own
+                yield serial, self._as_json(positions), isl, osl
+            return
+        numbers = np.array(serials, np.int64)
+        isls, osls = lengths(plan, numbers, plan.isl, 0), lengths(plan, numbers, plan.osl, 1)
+        for serial, isl, osl in zip(serials, isls.tolist(), osls.tolist(), strict=True):
+            positions = prompt_ids(plan, len(self.pool), serial, isl)
+            yield serial, self._as_json(positions), len(positions), osl
+
+    def _as_json(self, positions: Ids) -> bytes:
+        if self._tokenizer is None:
+            return b"[" + self.pool.as_json(positions) + b"]"
+        return json.dumps(exact_text(self._tokenizer, self.pool.ids[positions].tolist())).encode()
+
+    def _request(self, prompt: bytes, osl: int, request_id: str) -> bytes:
+        plan = self.plan
+        url = urlsplit(plan.base_url)
+        fields: dict[str, Any] = {
+            "model": plan.model.id,
+            "max_tokens": osl,
+            "temperature": plan.load.temperature,
+            "ignore_eos": plan.load.ignore_eos,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            **plan.load.extra_body,
+        }
+        body = json.dumps(fields)[:-1].encode() + b', "prompt": ' + prompt + b"}"
+        key = f"Authorization: Bearer {plan.api_key}\r\n" if plan.api_key else ""
+        head = (
+            f"POST {url.path.rstrip('/')}/v1/completions HTTP/1.1\r\nHost: {url.netloc.rpartition('@')[2]}\r\n{key}"
+            "Content-Type: application/json\r\nAccept: text/event-stream\r\nAccept-Encoding: identity\r\n"
+            f"User-Agent: bench-tests\r\nX-Request-Id: {request_id}\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        return head.encode() + body

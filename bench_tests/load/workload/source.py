@@ -1,0 +1,108 @@
+"""From a plan to its requests: which trace or dataset it names, and the prompt and output length of each request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench_tests.errors import UsageError
+from bench_tests.load.plan import LoadPlan
+from bench_tests.load.workload.content import trace_positions
+from bench_tests.load.workload.dataset import Dataset, draw, read_dataset
+from bench_tests.load.workload.trace import Trace
+from bench_tests.load.workload.trace_formats import read_trace
+from bench_tests.sweep.workload import Workload, window_s
+
+__all__ = ["DatasetDraw", "draw_dataset", "load_dataset", "load_trace", "trace_of", "trace_prompt"]
+
+DEFAULT_OSL = 128  # of a dataset's entry that says no length and has no answer
+
+
+def load_trace(workload: Workload, seed: int = 0) -> Trace | None:
+    """The trace that a workload names, as it is replayed: its window, sped up, its ticks spread. Raises UsageError."""
+    if not workload.trace:
+        return None
+    trace = _read(_path(workload.trace, "--trace"), workload.trace_format)
+    if workload.window:
+        trace = trace.window(*window_s(workload.window))
+    # spread in the trace's own time: the same requests at the same places whatever the speed
+    return trace.spread(workload.tick_spread, seed).faster(workload.speed)
+
+
+def trace_of(plan: LoadPlan) -> Trace | None:
+    """The trace of a plan; None where it has none."""
+    return load_trace(plan.workload, plan.seed)
+
+
+def trace_prompt(trace: Trace, plan: LoadPlan, i: int, pool_size: int) -> NDArray[np.int64]:
+    """Positions in the pool of request i's prompt; shape (input_tokens,)."""
+    return trace_positions(trace, i, plan.seed, pool_size)
+
+
+def load_dataset(workload: Workload) -> Dataset | None:
+    """The dataset that a workload names. Raises UsageError."""
+    return _dataset(_path(workload.dataset, "--dataset")) if workload.dataset else None
+
+
+@dataclass(frozen=True)
+class DatasetDraw:
+    """The requests that are drawn from a dataset: texts or messages, their tokens, and the tokens of their answers."""
+
+    texts: Sequence[str]
+    isl: Sequence[int]
+    osl: Sequence[int]
+    entries: Sequence[int]  # which of the file
+    fitting: int  # entries within the lengths
+
+    def facts(self, dataset: Dataset) -> dict[str, Any]:
+        """What a result says of them."""
+        isl, osl = np.array(self.isl), np.array(self.osl)
+        return {
+            "format": dataset.format,
+            "digest": dataset.digest,
+            "entries": len(dataset.entries),
+            "within_lengths": self.fitting,
+            "drawn": len(self.texts),
+            "distinct": len(set(self.entries)),
+            "mean_isl": float(isl.mean()),
+            "mean_osl": float(osl.mean()),
+        }
+
+
+def draw_dataset(plan: LoadPlan, dataset: Dataset, tokens_of: Callable[[list[str]], list[int]]) -> DatasetDraw:
+    """The warm-ups and requests of the whole run, in their order; `tokens_of` counts tokens as the server does."""
+    workload, count = plan.workload, plan.num_warmups + plan.num_prompts
+    tokens = tokens_of([entry.prompt for entry in dataset.entries])
+    order, low, high = workload.dataset_order, workload.min_isl, workload.max_isl
+    chosen, fitting = draw(dataset, count, plan.seed + plan.first_serial, order, tokens, low, high)
+    entries = [dataset.entries[i] for i in chosen]
+    if workload.dataset_osl:
+        osl = [workload.dataset_osl] * count
+    else:
+        said = sorted({e.answer for e in entries})
+        answers = dict(zip(said, tokens_of(said), strict=True))
+        osl = [max(1, e.output_tokens or answers[e.answer] or DEFAULT_OSL) for e in entries]
+    return DatasetDraw([e.prompt for e in entries], [tokens[i] for i in chosen], osl, chosen, fitting)
+
+
+def _path(name: str, where: str) -> Path:
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise UsageError(f"{where} {name}: no such file on this host")
+    return path
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path, format: str) -> Trace:
+    return read_trace(path, format)
+
+
+@lru_cache(maxsize=4)
+def _dataset(path: Path) -> Dataset:
+    return read_dataset(path)
