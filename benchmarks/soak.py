@@ -58,7 +58,7 @@ def _child() -> int | None:
     """The load process of this one."""
     for entry in Path("/proc").iterdir():
         try:
-            if not entry.name.isdigit() or b"bench_tests.load.worker.main" not in (entry / "cmdline").read_bytes():
+            if not entry.name.isdigit() or b"bench_tests.load.worker" not in (entry / "cmdline").read_bytes():
                 continue
             if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == os.getpid():
                 return int(entry.name)

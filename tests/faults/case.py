@@ -69,7 +69,7 @@ def worker_of(process: subprocess.Popen[str]) -> int:
                 continue
             with contextlib.suppress(OSError, IndexError):
                 parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                if parent == process.pid and b"bench_tests.load.worker.main" in (entry / "cmdline").read_bytes():
+                if parent == process.pid and b"bench_tests.load.worker" in (entry / "cmdline").read_bytes():
                     found.append(int(entry.name))
         return bool(found)
 

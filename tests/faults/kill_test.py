@@ -107,7 +107,7 @@ def load_processes() -> set[str]:
     found = set()
     for entry in Path("/proc").iterdir():
         try:
-            if entry.name.isdigit() and b"bench_tests.load.worker.main" in (entry / "cmdline").read_bytes():
+            if entry.name.isdigit() and b"bench_tests.load.worker" in (entry / "cmdline").read_bytes():
                 found.add(entry.name)
         except OSError:
             pass
