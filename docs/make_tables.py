@@ -31,7 +31,11 @@ _SHORT = {
     "a form such as 2s, 50ms or 1.5": "duration",
     "a table": "table",
 }
-_LISTS = {"tuple[int, ...]": "list of whole numbers", "tuple[str, ...]": "list of texts"}
+_LISTS = {
+    "tuple[int, ...]": "list of whole numbers",
+    "tuple[float, ...]": "list of numbers",
+    "tuple[str, ...]": "list of texts",
+}
 
 
 def tables() -> dict[str, str]:

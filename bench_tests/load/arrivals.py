@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench_tests.load.plan import LoadPlan
-from bench_tests.load.ramp import parse_ramp
 from bench_tests.load.workload.source import trace_of
+from bench_tests.sweep.ramp import parse_ramp
 
 __all__ = ["schedule_s"]
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from bench_tests.errors import UsageError
 from bench_tests.sweep.keys import key, maybe, number, one_of, whole
+from bench_tests.sweep.ramp import parse_ramp
 from bench_tests.sweep.units import parse_duration_s
 
 __all__ = ["TRACE_FORMATS", "Workload", "window_s"]
@@ -35,6 +36,11 @@ def _window(value: object, where: str) -> str:
     return value
 
 
+def _ramp(value: object, where: str) -> str:
+    parse_ramp(value, where)
+    return str(value)
+
+
 @dataclass(frozen=True)
 class Workload:
     """Where requests come from when they are not random prompts of a point's lengths."""
@@ -55,7 +61,7 @@ class Workload:
     dataset_osl: int = key(whole(0), 0, "output tokens of each; 0: as the file says, else its answer's length")
     min_isl: int = key(whole(1), 4, "shorter prompts of a dataset are not drawn, tokens")
     max_isl: int = key(whole(1), 8192, "longer prompts of a dataset are not drawn, tokens")
-    ramp: str = key(maybe, "", "a rate that changes: LOW:HIGH/DURATION, with /STEPS in so many steps")
+    ramp: str = key(_ramp, "", "a rate that changes: LOW:HIGH/DURATION, with /STEPS in so many steps")
 
     @property
     def name(self) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bench_tests.errors import UsageError
-from bench_tests.load.ramp import Ramp, parse_ramp
+from bench_tests.sweep.ramp import Ramp, parse_ramp
 
 
 @pytest.mark.parametrize("text", ["1:50/5m", "50:1/60s", "2:20/10s/10", "5:6/1h/2"])
