@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from bench_tests.errors import UsageError
 from bench_tests.sweep.units import format_s, parse_duration_s, parse_rate
+
+if TYPE_CHECKING:  # a profile is read on a server's node too, where there may be no numpy
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["Ramp", "parse_ramp"]
 
@@ -38,6 +40,8 @@ class Ramp:
 
     def rate(self, at_s: NDArray[np.float64]) -> NDArray[np.float64]:
         """Requests per second at these times from its start; same shape."""
+        import numpy as np
+
         share = np.clip(at_s / self.span_s, 0, 1)
         if self.steps:
             level = np.minimum((share * self.steps).astype(np.int64), self.steps - 1)
@@ -49,6 +53,8 @@ class Ramp:
 
         Formula: the inverse of the integral of the rate, which maps arrivals at a rate of one to arrivals at this rate.
         """
+        import numpy as np
+
         if self.steps:
             edges = np.linspace(0, self.span_s, self.steps + 1)
             rates = self.rate((edges[:-1] + edges[1:]) / 2)
