@@ -1,0 +1,60 @@
+"""What the suite does with servers and gateways of others: how each is set up, what a user has to say, what comes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["ROWS", "TEXT", "Row"]
+
+TEXT = ("--prompt-format", "text", "--tokenizer", "{tokenizer}")
+
+
+@dataclass(frozen=True)
+class Row:
+    """`start` is a function of start.py. Exit 0 is a point that PASSED with every token that was asked for."""
+
+    name: str
+    server: str  # for the reader
+    setup: str  # for the reader
+    start: str
+    options: tuple[str, ...] = ()  # beyond --base-url and the point
+    exit: int = 0
+    words: tuple[str, ...] = ()  # which it says
+    engine: str = ""  # what the result calls it
+    input_counted: bool = True  # the server's own count of the prompts is the one that was asked for
+    remark: str = ""  # for the reader
+
+
+ROWS: tuple[Row, ...] = (
+    Row("vllm", "vLLM 0.32 (CPU)", "`vllm serve`, two names, a LoRA adapter", "vllm_names", ("--model", "tiny"), engine="vllm"),
+    Row("vllm-second-name", "vLLM 0.32 (CPU)", "the same, by its second name", "vllm_names", ("--model", "second"), engine="vllm"),
+    Row("vllm-lora", "vLLM 0.32 (CPU)", "the same, the adapter", "vllm_names", ("--model", "adapter"), engine="vllm"),
+    Row("vllm-data-parallel", "vLLM 0.32 (CPU)", "`--data-parallel-size 2`", "vllm_data_parallel", engine="vllm"),
+    Row("llama-metrics", "llama.cpp's `llama-server`", "with `--metrics`", "llama_with_metrics", engine="llama.cpp"),
+    Row("llama", "llama.cpp's `llama-server`", "without", "llama", engine="llama.cpp"),
+    Row(
+        "transformers", "`transformers serve` 5.19", "as it is", "transformers", exit=13,
+        words=("prompt must be a string", "--prompt-format text"),
+    ),
+    Row(
+        "transformers-text", "`transformers serve` 5.19", "with what it asks for", "transformers",
+        (*TEXT, "--no-ignore-eos"), engine="transformers",
+    ),
+    Row("litellm", "LiteLLM 1.108, before the simulated server", "provider `text-completion-openai`", "litellm_completions"),
+    Row(
+        "litellm-vllm", "LiteLLM 1.108, before the simulated server", "provider `hosted_vllm`", "litellm_vllm", exit=13,
+        words=("Unmapped prompt format", "--prompt-format text"),
+    ),
+    Row(
+        "litellm-vllm-text", "LiteLLM 1.108, before the simulated server", "provider `hosted_vllm`", "litellm_vllm",
+        TEXT, input_counted=False, remark="the simulated server counts words",
+    ),
+    Row(
+        "sglang-router", "sglang-router 0.3.2, before two simulated servers", "as it is", "sglang_router", exit=13,
+        words=("--model",),
+    ),
+    Row(
+        "sglang-router-text", "sglang-router 0.3.2, before two simulated servers", "with what it asks for", "sglang_router",
+        ("--model", "tiny", *TEXT), input_counted=False, remark="the simulated server counts words",
+    ),
+)  # fmt: skip

@@ -1,0 +1,83 @@
+"""Servers and gateways of others: each is started, and a point is measured on it as a user would."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.servers.rows import ROWS, Row
+from tests.servers.start import STARTS, Assets, Running
+from tests.support.suite import run_suite
+
+POINT, PROMPTS, OSL = "isl64-osl8-conc2", 12, 8
+# nothing here is about speed: two cores are shared by a server, perhaps a gateway, and the client
+LENIENT = """
+name = "others"
+base = "demo"
+[load]
+num_warmups = 2
+[slo]
+p99_ttft = "60s"
+[validity]
+max_core_wait = "5s"
+max_pause = "30s"
+max_blur_share = 1.0
+min_concurrency_share = 0.1
+"""
+
+
+class OneAtATime:
+    """The server that runs; another one ends it first. Rows of one server stand together."""
+
+    def __init__(self, folder: Path) -> None:
+        self.assets = Assets(folder)
+        self._stack = ExitStack()
+        self._name = ""
+        self._running: Running | None = None
+
+    def get(self, name: str) -> Running:
+        if name != self._name or self._running is None:
+            self.stop()
+            self._running = self._stack.enter_context(STARTS[name](self.assets))
+            self._name = name
+        return self._running
+
+    def stop(self) -> None:
+        self._stack.close()
+        self._running = None
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneAtATime]:
+    one = OneAtATime(tmp_path_factory.mktemp("servers"))
+    yield one
+    one.stop()
+
+
+@pytest.mark.parametrize("row", [pytest.param(row, id=row.name) for row in ROWS])
+def test_a_point_of(row: Row, servers: OneAtATime, tmp_path: Path) -> None:
+    running = servers.get(row.start)
+    options = [option.format(tokenizer=servers.assets.model) for option in row.options]
+    outcome = run_suite(
+        tmp_path, "--base-url", running.url, "--point", POINT, "--num-prompts", str(PROMPTS), *options,
+        profile=LENIENT, env={"OPENAI_API_KEY": running.api_key} if running.api_key else {},
+    )  # fmt: skip
+    assert outcome.code == row.exit, outcome.out
+    for words in row.words:
+        assert words in outcome.out, outcome.out
+    assert "Traceback" not in outcome.out
+    assert running.api_key == "" or running.api_key not in outcome.out
+    if row.exit:
+        return
+    (result,) = outcome.results().values()
+    assert result["completed"] == result["num_prompts"] == PROMPTS
+    assert result["total_output_tokens"] == OSL * PROMPTS
+    if row.input_counted:
+        assert result["total_input_tokens"] == 64 * PROMPTS
+    assert 0 < result["median_ttft"] <= result["p99_ttft"]
+    assert result["p99_tpot"] > 0
+    if row.engine:
+        assert result["engine"] == row.engine
