@@ -25,6 +25,7 @@ from bench_tests.calibration.store import (
     save_calibration,
 )
 from bench_tests.errors import NotMeasured
+from bench_tests.load.ending import Ending
 from bench_tests.load.records import KINDS, Records
 from bench_tests.load.team import LoadRun
 from bench_tests.sweep.profile import load_profile
@@ -49,7 +50,7 @@ def run(late_s: float = 0.0, gap_s: float = GAP_S, kind: str = "completed", **st
         send_s=send, event_s=events, worker=np.zeros(n, np.int16), error=np.array([""] * n),
         **same, **empty, **ints, **more,
     )  # fmt: skip
-    return LoadRun(records, [QUIET | stats], "", 0.1)
+    return LoadRun(records, [QUIET | stats], Ending(), 0.1)
 
 
 def truth(lag_s: float = 0.0) -> Truth:

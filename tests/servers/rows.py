@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["ROWS", "TEXT", "Row"]
+__all__ = ["NOT_RUN", "PROXIES", "ROWS", "TEXT", "Row"]
 
 TEXT = ("--prompt-format", "text", "--tokenizer", "{tokenizer}")
 
@@ -57,4 +57,13 @@ ROWS: tuple[Row, ...] = (
         "sglang-router-text", "sglang-router 0.3.2, before two simulated servers", "with what it asks for", "sglang_router",
         ("--model", "tiny", *TEXT), input_counted=False, remark="the simulated server counts words",
     ),
+)  # fmt: skip
+
+# proxy, set up as, result, what it says: what tests/proxies holds
+PROXIES: tuple[tuple[str, str, str, str], ...] = ()
+
+NOT_RUN: tuple[tuple[str, str], ...] = (
+    ("SGLang, TensorRT-LLM, text-generation-inference, vLLM on a GPU", "CI has no GPU, and their servers have no build for the CPU that its registries hold; vLLM on an H100 was measured by hand ([example](example-h100.md))"),
+    ("Ollama, LocalAI", "no package of PyPI or Debian ships their server"),
+    ("the hosted endpoints of providers", "CI reaches no network beyond its package registries"),
 )  # fmt: skip

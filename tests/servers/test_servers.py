@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from tests.servers.rows import ROWS, Row
 from tests.servers.start import STARTS, Assets, Running
+from tests.servers.write_docs import DOCS, page
 from tests.support.suite import run_suite
 
 POINT, PROMPTS, OSL = "isl64-osl8-conc2", 12, 8
@@ -17,6 +19,8 @@ POINT, PROMPTS, OSL = "isl64-osl8-conc2", 12, 8
 LENIENT = """
 name = "others"
 base = "demo"
+[model]
+id = "tiny"
 [load]
 num_warmups = 2
 [slo]
@@ -81,3 +85,17 @@ def test_a_point_of(row: Row, servers: OneAtATime, tmp_path: Path) -> None:
     assert result["p99_tpot"] > 0
     if row.engine:
         assert result["engine"] == row.engine
+
+
+@pytest.mark.quick
+def test_the_documentation_is_made_of_the_same_data() -> None:
+    assert DOCS.read_text() == page(), "run: python -m tests.servers.write_docs"
+
+
+@pytest.mark.quick
+def test_each_way_to_start_one_has_a_row_and_rows_of_one_server_stand_together() -> None:
+    assert len({row.name for row in ROWS}) == len(ROWS)
+    assert {row.start for row in ROWS} == set(STARTS)
+    turns = [start for start, _ in itertools.groupby(row.start for row in ROWS)]
+    assert len(turns) == len(set(turns))
+    assert all(row.words for row in ROWS if row.exit), "what it says is what a reader looks for"

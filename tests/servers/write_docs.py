@@ -60,7 +60,9 @@ def _line(row: Row) -> str:
 
 def page() -> str:
     """The whole page."""
-    proxies = "".join(f"| {proxy} | {_cell(setup)} | {result} | {_cell(says)} |\n" for proxy, setup, result, says in PROXIES)
+    proxies = "".join(
+        f"| {proxy} | {_cell(setup)} | {result} | {_cell(says)} |\n" for proxy, setup, result, says in PROXIES
+    )
     not_run = "".join(f"| {server} | {_cell(why)} |\n" for server, why in NOT_RUN)
     rows = "".join(_line(row) + "\n" for row in ROWS)
     return _OPENING + rows + _PROXIES + proxies + _NOT_RUN + not_run + _CLOSING
