@@ -50,6 +50,7 @@ class Records:
     send_s: Floats  # the moment before its first byte was handed to the kernel
     first_s: Floats  # arrival of the first event that carries a choice
     last_s: Floats  # arrival of the last such event
+    end_s: Floats  # arrival of the answer's last byte: until then the request is in flight
     connect_s: Floats  # time to open its connection, 0 when one was open already
     asked_input: Ints  # prompt tokens that were sent
     asked_output: Ints  # max_tokens
@@ -58,9 +59,11 @@ class Records:
     cached_tokens: Ints  # of the prompt, by the server's usage; -1: not said
     events: Ints  # events that carried a choice
     event_s: Floats  # all their arrivals, flattened
+    moments: Ints  # distinct moments at which they arrived; what this client itself may have merged counts apart
     lag_s: Floats  # how long what came waited for the client to read it, at most, in this request
     first_blur_s: Floats  # how far before its stamp the first event may really have arrived (merged reads), at most
     last_blur_s: Floats  # likewise the last event
+    number: Ints  # the request's place in the run's order, whichever process sent it
     worker: NDArray[np.int16]  # which load process sent it
     error: NDArray[np.str_]  # what was wrong, in words; "" for a completed request
 
@@ -111,7 +114,10 @@ class Records:
         name = str(source) if isinstance(source, Path) else "records"
         try:
             with np.load(source if isinstance(source, Path) else io.BytesIO(source), allow_pickle=False) as data:
-                got = cls(**{f.name: data[f.name] for f in fields(cls)})
+                columns = {f.name: data[f.name] for f in fields(cls) if f.name in data.files}
+                if len(columns) < len(fields(cls)):
+                    columns = _derived(columns) | columns
+                got = cls(**columns)
         except Exception as why:  # a damaged zip or array header raises nearly anything
             reason = " ".join(f"{type(why).__name__} {why}".split())[:200]
             raise UsageError(f"{name}: not a records file of this suite ({reason}); measure the point again") from why
@@ -130,7 +136,8 @@ class Records:
     def empty(cls) -> Records:
         """Records of no request."""
         none: dict[str, Any] = {f.name: np.empty(0) for f in fields(cls)}
-        ints = ("asked_input", "asked_output", "input_tokens", "output_tokens", "cached_tokens", "events")
+        ints = ("asked_input", "asked_output", "input_tokens", "output_tokens", "cached_tokens", "events", "moments")
+        none |= {"number": np.empty(0, np.int64)}
         none |= {name: np.empty(0, np.int64) for name in ints}
         none |= {"kind": np.empty(0, np.int8), "measured": np.empty(0, np.bool_), "http_status": np.empty(0, np.int16)}
         none |= {"worker": np.empty(0, np.int16), "error": np.empty(0, np.str_)}
@@ -151,3 +158,15 @@ class Records:
         inner = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         events = whole["event_s"][np.repeat(starts[order], lengths) + inner]
         return cls(**{name: column[order] for name, column in whole.items() if name != "event_s"}, event_s=events)
+
+
+def _derived(columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The columns that files of earlier versions lack, as well as the others say them; raises on damaged ones."""
+    events, event_s = columns["events"], columns["event_s"]
+    if (events < 0).any() or len(event_s) != int(events.sum()):
+        raise ValueError("event_s does not match events")
+    owner = np.repeat(np.arange(len(events)), events)
+    new = np.ones(len(event_s), np.int64)
+    new[1:] = (owner[1:] != owner[:-1]) | (np.diff(event_s) > 0)  # events of one read have one stamp
+    moments = np.bincount(owner, new, minlength=len(events)).astype(np.int64)
+    return {"end_s": columns["last_s"], "moments": moments, "number": np.arange(len(events))}

@@ -98,13 +98,14 @@ TEXTS = ["a", "b", "", "c", "d"]
 @pytest.mark.parametrize(
     "events, expected, words",
     [
-        (stream(TEXTS)[:-1], "cut_off", "no [DONE]"),
+        (stream(TEXTS)[:-2], "cut_off", "no [DONE]"),
         ([*stream(TEXTS)[:4], event("d"), *stream(TEXTS)[5:]], "cut_off", "no finish_reason"),
         ([usage_event(8, 0), DONE], "cut_off", "no event with a choice"),
         ([], "cut_off", "no event with a choice"),
         ([*stream(TEXTS)[:2], b"data: {broken\n\n", *stream(TEXTS)[2:]], "malformed", "{broken"),
         ([*stream(TEXTS)[:2], b'data: "text"\n\n', *stream(TEXTS)[2:]], "malformed", "no completion"),
-        ([*stream(TEXTS)[:2], b"data: {}\n\n", *stream(TEXTS)[2:]], "malformed", "no completion"),
+        ([*stream(TEXTS)[:2], b'data: {"object":"error","message":"gone"}\n\n', *stream(TEXTS)[2:]], "error_event", "gone"),
+        ([*stream(TEXTS)[:2], b'event: error\ndata: {"type":"error"}\n\n', *stream(TEXTS)[2:]], "error_event", ""),
         ([*stream(TEXTS)[:2], b"\xff\xfe\x00\x80garbage\n\n", *stream(TEXTS)[2:]], "completed", ""),  # no data: line
         ([*stream(TEXTS)[:2], b'data: {"error": "gone"}\n\n', *stream(TEXTS)[2:]], "error_event", "gone"),
         ([*stream(TEXTS)[:-2], usage_event(8, 2), DONE], "malformed", "4 events carried text"),

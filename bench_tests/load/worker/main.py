@@ -15,6 +15,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import json
+import math
 import os
 import platform
 import resource
@@ -140,7 +141,8 @@ def _run(plan: LoadPlan, control: Control) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a stream is a file; the usual 1,024 are soon used up
     files = RequestFile(plan)
-    tally = Tally(plan.load.ignore_eos, plan.worker, plan.api_key)
+    open_loop = math.isfinite(plan.load.request_rate)
+    tally = Tally(plan.load.ignore_eos, plan.worker, plan.api_key, from_due=open_loop)
     loop = Loop(plan, files, tally)
     prepared = time.monotonic()
     loop.open_all()
@@ -191,10 +193,10 @@ def _before_start(stop: Ending | None) -> EndedEarly:
 def _count(plan: LoadPlan, tally: Tally) -> None:
     """Tokens of answers that came without usage, by the tokenizer; left unknown (-1) where there is none."""
     try:
-        counts = count_tokens(plan, [text for _, text in tally.uncounted])
+        counts = count_tokens(plan, [text for _, text, _ in tally.uncounted])
     except UsageError:
         return
-    for (row, _), tokens in zip(tally.uncounted, counts, strict=True):
+    for (row, _, _), tokens in zip(tally.uncounted, counts, strict=True):
         tally.recount(row, tokens)
 
 

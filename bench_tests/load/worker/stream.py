@@ -18,15 +18,18 @@ from bench_tests.load.worker.framing import Framing
 
 __all__ = ["Answer", "parse_answer", "split_events"]
 
-_BLANK_LINE = re.compile(rb"(?:\r\n|\r|\n)(?:\r\n|\r|\n)")
+_BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")  # the two bytes of a CRLF are one line's end, never two
 _LINE = re.compile(rb"\r\n|\r|\n")
 MAX_WORDS = 4096  # characters of a server's message that are read; the tally keeps less, without the key
 MAX_TOKENS = 1 << 48  # a count beyond is no count
+BOM = b"\xef\xbb\xbf"
 
 
 @dataclass
 class Answer:
-    """One answer, judged as far as its bytes can say. `ends` are offsets in the raw buffer, one a choice event."""
+    """One answer, judged as far as its bytes can say. `ends` are offsets in the raw buffer, one a token event (see
+    _token_events).
+    """
 
     kind: int = COMPLETED
     error: str = ""
@@ -80,7 +83,7 @@ def _data(event: bytes) -> bytes | None:
 
 
 def parse_answer(raw: bytearray, framing: Framing) -> Answer:
-    """Judge a whole answer. Shape of `ends`: (choice events,). Never raises: what is wrong becomes the kind."""
+    """Judge a whole answer. Shape of `ends`: (token events,). Never raises: what is wrong becomes the kind."""
     answer = Answer(http_status=framing.status)
     body = framing.body(raw)
     if framing.status != 200:
@@ -127,25 +130,41 @@ class _Reader:
 
     def _reset(self) -> None:
         self.texts: list[str] = []
-        self.with_text = 0
+        self.empty: list[int] = []  # which of the events carry a choice without text
+        self.seen = 0  # events with a choice so far
         self.done = False
         self.usage: Any = None
 
     def read(self, body: bytes) -> None:
-        """Events, usage and end of `body`; `ends` then holds the offsets behind each event that carries a choice."""
+        """Events, usage and end of `body`; `ends` then holds the offsets behind each event that counts as tokens."""
+        if body.startswith(BOM):
+            body = b":\n\n" + body[3:]  # a comment of the same length, so that no offset moves
         found = self._by_template(body)
         if found is None or self.usage is None:  # without usage the tokens are counted from the text: read it all
             self._reset()
             found = [self._one_by_one(body, 0)]
         self.ends = np.concatenate(found)
         answer = self.answer
-        _tokens(answer, self.usage, self.with_text, self.texts)
+        _tokens(answer, self.usage, self.seen - len(self.empty), self.texts)
+        self.ends = self._token_events()
         if not len(self.ends):
             answer.fail("cut_off", "no event with a choice")
         if not answer.finish_reason:
             answer.fail("cut_off", f"no finish_reason after {len(self.ends)} events")
-        if not self.done:
+        if not self.done and (self.usage is None or not answer.finish_reason):  # with both, nothing can be missing
             answer.fail("cut_off", f"no [DONE] after {len(self.ends)} events")
+
+    def _token_events(self) -> NDArray[np.int64]:
+        """The offsets of the events that stand for tokens, of those that carry a choice.
+
+        One without text may be a token that is no whole character yet, or none at all: a role, a late finish_reason.
+        They count only while there are no more events than tokens; where nobody says how many, only those with text.
+        """
+        tokens = self.answer.output_tokens
+        counts = tokens < 0 or self.seen > tokens
+        if not self.empty or not counts or len(self.empty) == self.seen:
+            return self.ends
+        return np.delete(self.ends, self.empty)
 
     def _by_template(self, body: bytes) -> list[NDArray[np.int64]] | None:
         """The offsets, in parts; None where the stream has no template (short, CRLF, usage in each event, ...)."""
@@ -174,7 +193,9 @@ class _Reader:
         head = self._one_by_one(body[:start], 0)
         sizes = np.fromiter(map(len, pieces), np.int64, len(pieces))
         ends = start + np.cumsum(sizes + len(before) + len(behind) + 2)  # the blank line included
-        self.with_text += len(pieces) - pieces.count(b"")
+        if b"" in pieces:
+            self.empty += [self.seen + place for place, piece in enumerate(pieces) if not piece]
+        self.seen += len(pieces)
         tail_at = int(ends[-1])
         return [head, ends, self._one_by_one(body[tail_at:], tail_at)]
 
@@ -194,21 +215,26 @@ class _Reader:
     def _one_by_one(self, body: bytes, offset: int) -> NDArray[np.int64]:
         answer, ends = self.answer, []
         for end, data in split_events(body):
-            if data == b"[DONE]":
-                self.done = True
+            if data.strip() in (b"[DONE]", b""):  # the standard passes over an event of no data
+                self.done = self.done or bool(data.strip())
                 continue
             try:
                 event = orjson.loads(data)
                 if event.get("error") is not None:
                     answer.fail("error_event", f"error event: {_message(event['error'])}")
                     continue
-                if event["choices"]:
+                if "error" in (event.get("object"), event.get("type")):
+                    answer.fail("error_event", f"error event: {_message(event)}")
+                    continue
+                if event.get("choices"):
                     choice = event["choices"][0]
-                    if choice["text"]:
-                        self.with_text += 1
-                        self.texts.append(str(choice["text"]))
+                    if said := _said(choice):
+                        self.texts.append(said)
+                    else:
+                        self.empty.append(self.seen)
+                    self.seen += 1
                     ends.append(end + offset)
-                    if choice["finish_reason"] is not None:
+                    if choice.get("finish_reason") is not None:
                         answer.finish_reason = str(choice["finish_reason"])
                 if event.get("usage") is not None:
                     self.usage = event["usage"]
@@ -216,6 +242,16 @@ class _Reader:
                 shown = data[:60].decode("utf-8", "replace")
                 answer.fail("malformed", f"an event that is no completion ({type(why).__name__}): {shown!r}")
         return np.array(ends, np.int64)
+
+
+def _said(choice: dict[str, Any]) -> str:
+    """What a choice adds to the answer, as text: in a completion, a chat's content, thinking or tool call."""
+    if "text" in choice or "delta" not in choice:
+        return str(choice.get("text") or "")
+    delta = choice["delta"] or {}
+    parts = [delta.get(key) for key in ("reasoning", "reasoning_content", "content")]
+    calls = delta.get("tool_calls")
+    return "".join(str(part) for part in parts if part) + (str(calls) if calls else "")
 
 
 def _tokens(answer: Answer, usage: Any, with_text: int, texts: list[str]) -> None:

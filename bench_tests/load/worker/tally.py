@@ -23,15 +23,16 @@ __all__ = ["Raw", "Tally"]
 
 NS = 1e9
 MAX_ERROR = 300  # characters of a failure's words that are kept
+RECOUNTED = 10  # a text made of tokens may be cut into others when it is counted: a tenth more or fewer, at most
 
 # One finished request, as the spool keeps it. Moments in ns of CLOCK_REALTIME, 0: there is none.
 ROW = np.dtype([
     ("kind", "<i8"), ("measured", "<i8"), ("http_status", "<i8"), ("due", "<i8"), ("send", "<i8"), ("first", "<i8"),
-    ("last", "<i8"), ("asked_input", "<i8"), ("asked_output", "<i8"), ("input_tokens", "<i8"), ("output_tokens", "<i8"),
-    ("cached_tokens", "<i8"), ("events", "<i8"), ("error", "<i8"), ("connect_s", "<f8"), ("lag_s", "<f8"),
+    ("last", "<i8"), ("end", "<i8"), ("number", "<i8"), ("asked_input", "<i8"), ("asked_output", "<i8"), ("input_tokens", "<i8"), ("output_tokens", "<i8"),
+    ("cached_tokens", "<i8"), ("events", "<i8"), ("moments", "<i8"), ("error", "<i8"), ("connect_s", "<f8"), ("lag_s", "<f8"),
     ("first_blur_s", "<f8"), ("last_blur_s", "<f8"),
 ])  # fmt: skip
-PACK = struct.Struct("<14q4d").pack
+PACK = struct.Struct("<17q4d").pack
 
 
 @dataclass(slots=True)
@@ -55,8 +56,9 @@ class Raw:
 class Tally:
     """Collects raw outcomes and makes the records of a phase."""
 
-    def __init__(self, ignore_eos: bool, worker: int, secret: str | None = None) -> None:
+    def __init__(self, ignore_eos: bool, worker: int, secret: str | None = None, from_due: bool = False) -> None:
         self.ignore_eos = ignore_eos
+        self.from_due = from_due  # an open loop: its TTFT is judged from the moment that was scheduled
         self.worker = worker
         self.secret = secret
         self.secret_bytes = secret.encode() if secret else b""
@@ -65,7 +67,7 @@ class Tally:
         self.events = Spool()  # the moments of all events, ns
         self.errors = {"": 0}  # words of failures, by number
         self.counted: dict[int, int] = {}  # tokens by row, counted by the tokenizer
-        self.uncounted: list[tuple[int, str]] = []  # row and text of answers without usage
+        self.uncounted: list[tuple[int, str, str]] = []  # row, text and finish_reason of answers without usage
         self.completed = 0
         self.failed = 0
         self.outcomes: list[tuple[int, float | None, float | None]] = []  # index, TTFT, TPOT; None: it failed
@@ -78,10 +80,10 @@ class Tally:
             raw.buf[:] = raw.buf.replace(self.secret_bytes, b"*" * len(self.secret_bytes))
         answer = _whole(raw) if raw.failure is None else _partial(raw)
         stamps = _stamps(raw)
-        first = last = 0
+        first = last = end = together = 0
         first_blur = last_blur = np.nan
         moments = np.empty(0, np.int64)
-        place = np.empty(0, np.intp)  # the read that holds each event's end
+        merged = np.empty(0, np.intp)  # the read of each event that shares it with the event before
         if len(answer.ends):
             ends = np.frombuffer(raw.ends, np.int64)
             place = np.searchsorted(ends, answer.ends, side="left")
@@ -89,16 +91,20 @@ class Tally:
             first, last = int(moments[0]), int(moments[-1])
             first_blur = _blur(raw, stamps, ends, int(place[0]), int(answer.ends[0]))
             last_blur = _blur(raw, stamps, ends, int(place[-1]), int(answer.ends[-1]))
+            merged = place[1:][place[1:] == place[:-1]]
+            end, together = int(stamps[-1]), len(place)
+            if len(merged):
+                together -= _gathered(raw, stamps, merged, (last - first) / (len(place) - 1), len(place))
         self._check_length(raw.request, answer)
         if answer.error:  # the key may also have come escaped, or in two chunks; only then is it cut
             answer.error = masked(answer.error, self.secret)[:MAX_ERROR]
         request = raw.request
-        lag = _lag_s(raw, stamps, place)
+        lag = _lag_s(raw, stamps, merged)
         if answer.text and answer.kind == COMPLETED:
-            self.uncounted.append((self.rows, answer.text))
+            self.uncounted.append((self.rows, answer.text, answer.finish_reason))
         self.kept.append(PACK(
-            answer.kind, raw.measured, answer.http_status, raw.due_ns, raw.send_ns, first, last, request.isl,
-            request.osl, answer.input_tokens, answer.output_tokens, answer.cached_tokens, len(moments),
+            answer.kind, raw.measured, answer.http_status, raw.due_ns, raw.send_ns, first, last, end,
+            request.index, request.isl, request.osl, answer.input_tokens, answer.output_tokens, answer.cached_tokens, len(moments), together,
             self.errors.setdefault(answer.error, len(self.errors)), raw.connect_s, lag, first_blur, last_blur,
         ))  # fmt: skip
         self.events.append(moments.tobytes())
@@ -110,17 +116,20 @@ class Tally:
             ttft, tokens = (first - raw.send_ns) / NS, answer.output_tokens
             tpot = (last - first) / NS / (tokens - 1) if tokens > 1 else None  # one token, or not counted yet
             self.recent.append((ttft, tpot))
-            self.outcomes.append((request.index, ttft, tpot))
+            judged = (first - raw.due_ns) / NS if self.from_due else ttft
+            self.outcomes.append((request.index, judged, tpot))
         else:
             self.failed += 1
             self.outcomes.append((request.index, None, None))
 
     def _check_length(self, request: Request, answer: Answer) -> None:
-        got, asked = answer.output_tokens, request.osl
-        if answer.kind != COMPLETED or got < 0 or got == asked:
-            return
-        if got > asked or self.ignore_eos or answer.finish_reason != "stop":
-            answer.fail("short", f"{got} output tokens of {asked} asked (finish_reason {answer.finish_reason})")
+        if answer.kind == COMPLETED and (words := self._short(request.osl, answer.output_tokens, answer.finish_reason)):
+            answer.fail("short", words)
+
+    def _short(self, asked: int, got: int, finish_reason: str) -> str:
+        """What is wrong with so many output tokens, -1 for unknown; "" when they are what was asked."""
+        wrong = got > asked or (got < asked and (self.ignore_eos or finish_reason != "stop"))
+        return f"{got} output tokens of {asked} asked (finish_reason {finish_reason})" if got >= 0 and wrong else ""
 
     def recount(self, row: int, output_tokens: int) -> None:
         """Set the tokens of an answer whose server gave no usage, counted by the tokenizer."""
@@ -137,16 +146,25 @@ class Tally:
             # differences before floats: a float holds a date to 200 ns only
             return np.where(column == 0, np.nan, (column - zero_ns) / NS)
 
-        output_tokens = rows["output_tokens"].copy()
-        output_tokens[list(self.counted)] = list(self.counted.values())
+        output_tokens, kind, error = rows["output_tokens"].copy(), rows["kind"].astype(np.int8), rows["error"].copy()
+        reasons = {row: reason for row, _, reason in self.uncounted}
+        for row, tokens in self.counted.items():
+            output_tokens[row] = tokens
+            asked = int(rows["asked_output"][row])
+            slack = max(1, asked // RECOUNTED) if reasons[row] == "length" else 0
+            if abs(tokens - asked) > slack and (words := self._short(asked, tokens, reasons[row])):
+                kind[row] = KINDS.index("short")
+                words = f"{words}, counted by the tokenizer"
+                error[row] = self.errors.setdefault(words, len(self.errors))
         return Records(
-            kind=rows["kind"].astype(np.int8),
+            kind=kind,
             measured=rows["measured"].astype(np.bool_),
             http_status=rows["http_status"].astype(np.int16),
             scheduled_s=seconds(rows["due"]),
             send_s=seconds(rows["send"]),
             first_s=seconds(rows["first"]),
             last_s=seconds(rows["last"]),
+            end_s=seconds(rows["end"]),
             connect_s=rows["connect_s"].copy(),
             asked_input=rows["asked_input"].copy(),
             asked_output=rows["asked_output"].copy(),
@@ -155,11 +173,13 @@ class Tally:
             cached_tokens=rows["cached_tokens"].copy(),
             events=rows["events"].copy(),
             event_s=(moments - zero_ns) / NS,
+            moments=rows["moments"].copy(),
+            number=rows["number"].copy(),
             lag_s=rows["lag_s"].copy(),
             first_blur_s=rows["first_blur_s"].copy(),
             last_blur_s=rows["last_blur_s"].copy(),
             worker=np.full(len(rows), self.worker, np.int16),
-            error=np.array(list(self.errors), np.str_)[rows["error"]],
+            error=np.array(list(self.errors), np.str_)[error],
         )
 
 
@@ -183,8 +203,22 @@ def _blur(raw: Raw, stamps: NDArray[np.int64], ends: NDArray[np.int64], place: i
     return float(max(0, int(stamps[place]) - since)) / NS
 
 
-def _lag_s(raw: Raw, stamps: NDArray[np.int64], place: NDArray[np.intp]) -> float:
-    """How long a byte may have waited for the loop, at most, seconds; `place`: the read of each event.
+def _gathered(raw: Raw, stamps: NDArray[np.int64], merged: NDArray[np.intp], gap_ns: float, events: int) -> int:
+    """How many events came together with the one before, as far as this client did not merge them itself.
+
+    `merged`: the read of each event that shares it with the one before; `gap_ns`: the mean gap of the answer's events.
+    The loop may have let them gather in its own socket where its last look was longer ago than half of the time that
+    so many take in this answer; such events are not counted.
+    """
+    reads, more = np.unique(merged, return_counts=True)
+    before = np.where(reads > 0, stamps[reads - 1], raw.send_ns)
+    waited_ns = stamps[reads] - np.maximum(np.frombuffer(raw.polls, np.int64)[reads], before)
+    gap_ns = gap_ns or (int(stamps[reads[-1]]) - raw.send_ns) / events  # all in one read: no gap is known
+    return int(more[waited_ns < more * gap_ns / 2].sum())
+
+
+def _lag_s(raw: Raw, stamps: NDArray[np.int64], several: NDArray[np.intp]) -> float:
+    """How long a byte may have waited for the loop, at most, seconds; `several`: the reads of more than one event.
 
     Since its stamp, or, in a read of several events, which may be as many segments with the last one's stamp, since the
     moment when the loop last found nothing.
@@ -193,7 +227,6 @@ def _lag_s(raw: Raw, stamps: NDArray[np.int64], place: NDArray[np.intp]) -> floa
         return 0.0
     reads = np.frombuffer(raw.reads, np.int64)
     lag = int((reads - stamps).max())
-    several = place[1:][place[1:] == place[:-1]]
     if len(several):
         before = np.where(several > 0, stamps[several - 1], raw.send_ns)
         since = np.maximum(np.frombuffer(raw.polls, np.int64)[several], before)
