@@ -21,7 +21,8 @@ from bench_tests.load.plan import LoadPlan
 from bench_tests.load.requests import Request, RequestFile
 from bench_tests.load.worker.clock import ClockWatch, run_delay_s
 from bench_tests.load.worker.connection import ANCILLARY
-from bench_tests.load.worker.framing import CHUNKED, HEAD, BadFraming, Framing
+from bench_tests.load.worker.framing import CHUNKED, BadFraming, Framing
+from bench_tests.load.worker.life import see_life
 from bench_tests.load.worker.pool import DIALERS, Pool, Stream
 from bench_tests.load.worker.tally import Raw, Tally
 
@@ -134,7 +135,8 @@ class Loop:
         try:
             if channel.tls is not None:
                 data = channel.encrypt(data)
-            stream.send_ns = stream.last_ns = time.time_ns()
+            stream.event_ns = stream.seen = 0
+            stream.send_ns = time.time_ns()
             sent = channel.sock.send(data)
         except BlockingIOError:
             sent = 0
@@ -322,7 +324,6 @@ class Loop:
                     stream.stamps.frombytes(control[0][2])
                 stream.reads.append(read_ns)
                 stream.polls.append(before)
-                stream.last_ns = read_ns
                 if not stream.fast or data[-4:] == b"\r\n\r\n" or len(data) < 4:
                     self._check_end(stream)
             before = now
@@ -378,12 +379,7 @@ class Loop:
         for stream in self.streams:
             if stream.request is None or stream.channel is None:
                 continue
-            words = ""
-            if not _has_body(stream):
-                if (now - stream.send_ns) / NS > plan.timeouts.first_token:
-                    words = f"no first token within {plan.timeouts.first_token:g} s (timeouts.first_token)"
-            elif (now - stream.last_ns) / NS > plan.timeouts.between_tokens:
-                words = f"silent for {plan.timeouts.between_tokens:g} s in the stream (timeouts.between_tokens)"
+            words = self._silence(stream, now)
             if words:
                 self._count_silent(now, words)
             elif (now - stream.send_ns) / NS > plan.timeouts.request:
@@ -391,12 +387,25 @@ class Loop:
             if words:
                 self._finish(stream, ("stalled", words))
 
+    def _silence(self, stream: Stream, now: int) -> str:
+        """How long no event of the answer has come, in words, where that is too long; "" where it is not."""
+        first, between = self.plan.timeouts.first_token, self.plan.timeouts.between_tokens
+        if now - (stream.event_ns or stream.send_ns) <= (between if stream.event_ns else min(first, between)) * NS:
+            return ""
+        event_ns = see_life(stream)
+        if not event_ns and now - stream.send_ns > first * NS:
+            return f"no first token within {first:g} s (timeouts.first_token)"
+        if event_ns and now - event_ns > between * NS:
+            return f"silent for {between:g} s in the stream (timeouts.between_tokens)"
+        return ""
+
     def _count_silent(self, now: int, words: str) -> None:
         """As many as there are streams, and nobody is answered: the rest would wait as long, each in its turn."""
         self.silent += 1
+        if self.silent < max(2, len(self.streams)) or self.ending is not None:
+            return
         patience = int(self.plan.timeouts.between_tokens * NS)
-        answered = any(s.request and _has_body(s) and now - s.last_ns < patience for s in self.streams)
-        if self.silent >= max(2, len(self.streams)) and not answered and self.ending is None:
+        if not any(s.request and s.channel and now - see_life(s) < patience for s in self.streams):
             self._end(End.SILENT, f"{self.silent} requests in a row got no answer in time, the last: {words}")
 
     def _end(self, kind: End, words: str) -> None:
@@ -418,8 +427,3 @@ class Loop:
                     request, self.measured, due_ns, 0, 0.0, bytearray(), Framing(), *nothing, (kind, f"not sent: {why}")
                 )
             )
-
-
-def _has_body(stream: Stream) -> bool:
-    """Whether something of the answer's body has come."""
-    return stream.framing.mode != HEAD and len(stream.buf) > stream.framing.body_start

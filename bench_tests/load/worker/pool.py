@@ -40,7 +40,8 @@ class Stream:
     request: Request | None = None
     due_ns: int = 0
     send_ns: int = 0
-    last_ns: int = 0  # last sign of life of the request
+    event_ns: int = 0  # the latest event of the answer, as far as anybody has looked
+    seen: int = 0  # bytes of buf when it was looked for
     connect_s: float = 0.0
     unsent: memoryview | None = None
     fast: bool = False  # the head is read and the answer is chunked: only an end needs a look
