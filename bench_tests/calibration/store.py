@@ -69,6 +69,20 @@ class Calibration:
     events_per_s: float  # the highest true rung's, as it arrived; 0 when none was true
     rungs: tuple[Rung, ...]
 
+    @property
+    def bound_events_per_s(self) -> float | None:
+        """The load beyond which the client was found not to be true; None where no rung says so.
+
+        A rung that could not be judged says nothing of the client and bounds nothing. The end of a ladder that was true
+        to its top does: nothing is known of what is above.
+        """
+        below = 0.0
+        for rung in self.rungs:
+            if rung.outcome == NOT_TRUE:
+                return below
+            below = max(below, rung.got_events_per_s)
+        return self.events_per_s if self.rungs and self.rungs[-1].outcome == TRUE else None
+
     def cited(self) -> dict[str, Any]:
         """What a result says of the calibration that it relied on."""
         return {

@@ -75,6 +75,11 @@ class Records:
         """Measured requests that completed, as a mask of shape (n,)."""
         return np.asarray(self.measured & (self.kind == COMPLETED))
 
+    @property
+    def open_loop(self) -> bool:
+        """Whether an arrival process said when each request starts; in a closed loop all are wanted at once."""
+        return bool((self.scheduled_s[self.measured] > 0).any())
+
     def ttft_s(self) -> Floats:
         """Time to first token of each request, seconds, shape (n,). Formula: first − send."""
         return np.asarray(self.first_s - self.send_s)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench_tests.calibration.store import Calibration, calibration_for, host_facts
+from bench_tests.calibration.store import Calibration, calibration_for, calibration_path, host_facts
 from bench_tests.load.plan import LoadPlan
 from bench_tests.load.records import Records
 from bench_tests.load.team import LoadRun
@@ -198,6 +198,16 @@ class Facts:
             cached_tokens=cached,
             server_changes=after.changes(before),
             asserted=self.profile.slo.objectives(point),
-            calibrated_events_per_s=calibration.events_per_s if calibration else None,
+            **(_calibrated(calibration) if calibration else {}),
             extra=notes,
         )
+
+
+def _calibrated(found: Calibration) -> dict[str, Any]:
+    """What a calibration says of one load process: more of them carry less each."""
+    bound = found.bound_events_per_s
+    return {
+        "calibrated_events_per_s": found.events_per_s / found.load_processes,
+        "calibrated_bound": None if bound is None else bound / found.load_processes,
+        "calibration_file": str(calibration_path()),
+    }

@@ -157,6 +157,11 @@ class Validity:
         0.01,
         "how far merged reads may move an asserted figure (p99 TTFT and TPOT without any), as a share of it",
     )
+    max_gathered_share: float = key(
+        number(0, 1),
+        0.01,
+        "answers whose events something in between delivered together, where an objective depends on their times",
+    )
     max_pause: float = key(parse_duration_s, 0.25, "longest time in which a load process did not look at its sockets")
     max_client_cpu: float = key(number(0, 1), 0.9, "CPU share of a load process; above it the loop is near its limit")
     max_core_wait: float = key(
@@ -166,6 +171,9 @@ class Validity:
         number(0, 1), 0.95, "mean requests in flight in the steady state over those asked"
     )
     min_rate_share: float = key(number(0, 1), 0.9, "achieved request rate over the one asked")
+    max_held_share: float = key(
+        number(0, 1), 0.05, "requests that a concurrency held back from their scheduled start, with a request rate"
+    )
     max_cache_share: float = key(number(0, 1), 0.01, "prompt tokens from the prefix cache beyond the shared prefix")
     max_clock_step: float = key(parse_duration_s, 0.001, "how far CLOCK_REALTIME may step against CLOCK_MONOTONIC")
     min_p99_requests: int = key(whole(1), 100, "requests below which a p99 is little more than the maximum: it is said")

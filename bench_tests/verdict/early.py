@@ -55,9 +55,10 @@ class EarlyVerdict:
     def finish(self, records: Records) -> dict[str, Verdict]:
         """The verdict of each metric after the run; requests that were not told yet are taken from its records."""
         sent = records.measured & ~np.isnan(records.send_s)
-        order = np.argsort(records.send_s[sent], kind="stable")[self.taken :]
-        done, ttft, tpot = (
-            column[sent][order].tolist() for column in (records.completed, records.ttft_s(), records.tpot_s())
-        )
+        ttft_s = records.first_s - (records.scheduled_s if records.open_loop else records.send_s)
+        # in the order in which they were told, which is not that of sending where two processes send
+        order = np.argsort(records.number[sent], kind="stable")
+        order = order[records.number[sent][order] >= self.taken]
+        done, ttft, tpot = (column[sent][order].tolist() for column in (records.completed, ttft_s, records.tpot_s()))
         self.add([(a, b) if ok else (None, None) for ok, a, b in zip(done, ttft, tpot, strict=True)])
         return {metric: judge.verdict or "INSUFFICIENT" for metric, judge in self.judges.items()}

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from bench_tests.load.records import COMPLETED, KINDS, Records
 from bench_tests.verdict.confidence import design_effect, quantile_interval
+from bench_tests.verdict.in_step import in_step
 
-__all__ = ["Window", "figure", "latencies_s", "steady_window", "summarize"]
+__all__ = ["Window", "figure", "latencies_s", "mean_in_flight", "per_event", "steady_window", "summarize"]
 
 Floats = NDArray[np.float64]
 STATS = ("mean", "median", "std", "p90", "p95", "p99")
@@ -35,16 +36,33 @@ class Window:
         return self.end_s - self.start_s
 
 
-def latencies_s(records: Records, of: NDArray[np.bool_]) -> dict[str, Floats]:
+def latencies_s(records: Records, of: NDArray[np.bool_], from_schedule: bool = False) -> dict[str, Floats]:
     """TTFT, TPOT, ITL and E2EL of the requests in the mask `of`, seconds; ITL pooled over events, the others a request
-    each. TPOT leaves out answers of one token, which have none.
+    each. TPOT leaves out answers of one token, which have none. `from_schedule`: TTFT and E2EL are what a user has
+    waited who came at the scheduled time, queueing in this client included; in an open loop these are judged.
     """
     tpot = records.tpot_s()[of]
+    begin_s = records.scheduled_s if from_schedule else records.send_s
     return {
-        "ttft": records.ttft_s()[of],
+        "ttft": (records.first_s - begin_s)[of],
         "tpot": tpot[~np.isnan(tpot)],
         "itl": records.itl_s(of),
-        "e2el": records.e2el_s()[of],
+        "e2el": (records.last_s - begin_s)[of],
+    }
+
+
+def per_event(records: Records) -> dict[str, float | None]:
+    """Output tokens per event, and distinct arrival moments per event, of the completed requests; None without events.
+
+    Formula: output tokens / events that carry a token; arrival moments / such events.
+    """
+    known = records.completed & (records.output_tokens >= 0)
+    events, tokens = int(records.events[known].sum()), int(records.output_tokens[known].sum())
+    done = records.completed
+    every, moments = int(records.events[done].sum()), int(records.moments[done].sum())
+    return {
+        "tokens_per_event": tokens / events if events else None,
+        "arrival_moments_per_event": moments / every if every else None,
     }
 
 
@@ -62,13 +80,13 @@ def figure(values: Floats, stat: str) -> float | None:
 def steady_window(records: Records, conc: int) -> Window | None:
     """The part of the measured run at full concurrency; None when it was never reached or has no length.
 
-    Formula: from the first to the last moment at which `conc` requests are in flight (sent, last event not arrived).
+    Formula: from the first to the last moment at which `conc` requests are in flight (sent, not ended).
     A request that was refused or lost left at a moment that nobody knows, soon as a rule: it does not count.
     """
     waits = np.isin(records.kind, [KINDS.index("stalled"), KINDS.index("cancelled")])
     sent = records.measured & ~np.isnan(records.send_s) & (waits | ~np.isnan(records.last_s))
     send = records.send_s[sent]
-    last = records.last_s[sent]
+    last = records.end_s[sent]
     last = np.where(np.isnan(last), np.inf, last)  # one that waited in vain stays in flight
     moments = np.concatenate([send, last[~np.isinf(last)]])
     steps = np.concatenate([np.ones(len(send)), -np.ones(int((~np.isinf(last)).sum()))])
@@ -82,10 +100,15 @@ def steady_window(records: Records, conc: int) -> Window | None:
 
 
 def mean_in_flight(records: Records, window: Window) -> float:
-    """Mean number of requests in flight in a window. Formula: Σ overlap of [send, last] with it / its length."""
-    sent = records.measured & ~np.isnan(records.send_s) & ~np.isnan(records.last_s)
-    overlap = np.minimum(records.last_s[sent], window.end_s) - np.maximum(records.send_s[sent], window.start_s)
+    """Mean number of requests in flight in a window. Formula: Σ overlap of [send, end] with it / its length."""
+    sent = records.measured & ~np.isnan(records.send_s) & ~np.isnan(records.end_s)
+    overlap = np.minimum(records.end_s[sent], window.end_s) - np.maximum(records.send_s[sent], window.start_s)
     return float(np.clip(overlap, 0, None).sum() / window.duration_s)
+
+
+def input_tokens(records: Records) -> NDArray[np.int64]:
+    """The server's count of each prompt's tokens, shape (n,); what was sent where it gives none."""
+    return np.where(records.input_tokens < 0, records.asked_input, records.input_tokens)
 
 
 def _steady(records: Records, conc: int) -> dict[str, Any] | None:
@@ -100,6 +123,7 @@ def _steady(records: Records, conc: int) -> dict[str, Any] | None:
     )
     in_window = (records.event_s >= window.start_s) & (records.event_s <= window.end_s)
     output = float(np.repeat(share, records.events)[in_window].sum())
+    inputs = input_tokens(records)
     begun = records.completed & (records.first_s >= window.start_s) & (records.first_s <= window.end_s)
     values = latencies_s(records, inside)
     return {
@@ -109,7 +133,7 @@ def _steady(records: Records, conc: int) -> dict[str, Any] | None:
         "completed": int(inside.sum()),
         "mean_in_flight": mean_in_flight(records, window),
         "output_throughput": output / window.duration_s,
-        "input_throughput": float(records.input_tokens[begun].sum() / window.duration_s),
+        "input_throughput": float(inputs[begun].sum() / window.duration_s),
         "request_throughput": float(ended.sum() / window.duration_s),
         **{f"{stat}_{name}": figure(values[name], stat) for name in ("ttft", "tpot") for stat in ("median", "p99")},
     }
@@ -130,7 +154,7 @@ def summarize(
     if sent.any() and not np.all(np.isnan(records.last_s[sent])):
         duration = float(np.nanmax(records.last_s[sent]) - records.send_s[sent].min())
     completed, measured = int(done.sum()), int(records.measured.sum())
-    total_input = int(records.input_tokens[done].clip(0).sum())
+    total_input = int(input_tokens(records)[done].sum())
     total_output = int(records.output_tokens[done].clip(0).sum())
 
     def per_second(amount: float) -> float | None:
@@ -161,6 +185,8 @@ def summarize(
         # with a request rate: what a user who came at the scheduled time has waited, our queue included
         "p99_ttft_from_schedule": figure((records.first_s - records.scheduled_s)[done], "p99"),
         "p99_e2el_from_schedule": figure((records.last_s - records.scheduled_s)[done], "p99"),
+        **per_event(records),
+        "in_step": None if records.open_loop else in_step(records),
         "ci95": {name: _interval(values, name, block) for name in INTERVALS},
         "steady_state": _steady(records, conc),
         "errors": {KINDS[kind]: int((failed == kind).sum()) for kind in sorted(set(failed.tolist()))},
@@ -177,9 +203,12 @@ def _interval(values: Mapping[str, Floats], metric: str, block: int) -> list[flo
 
 
 def _good(records: Records, limits_s: Mapping[str, float]) -> int:
-    """Completed requests within all their limits. An answer of one token has no TPOT to break."""
+    """Completed requests within all their limits, which count from the scheduled time in an open loop. An answer of one
+    token has no TPOT to break.
+    """
     good = records.completed.copy()
-    of = {"ttft": records.ttft_s(), "tpot": records.tpot_s(), "e2el": records.e2el_s()}
+    begin_s = records.scheduled_s if records.open_loop else records.send_s
+    of = {"ttft": records.first_s - begin_s, "tpot": records.tpot_s(), "e2el": records.last_s - begin_s}
     for name, limit in limits_s.items():
         good &= ~(of[name] > limit)
     return int(good.sum())

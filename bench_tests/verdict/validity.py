@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bench_tests.load.records import Records
 from bench_tests.sweep.settings import Validity
-from bench_tests.verdict.checks import answers, client, load
+from bench_tests.verdict.checks import answers, arrivals, client, load
 from bench_tests.verdict.checks.check import Check, RunFacts
 
 __all__ = ["Check", "RunFacts", "check_run"]
@@ -20,10 +20,13 @@ def check_run(records: Records, facts: RunFacts, limits: Validity) -> list[Check
         checks += [
             answers.tokens(records),
             answers.cached(records, facts, limits),
-            load.asked_load(records, facts, limits),
+            *load.asked_load(records, facts, limits),
+            arrivals.gathered(records, facts, limits),
             *client.client(records, facts, limits),
             client.lag(records),
             client.calibration(records, facts),
+            arrivals.tokens_per_event(records),
+            answers.counted(facts),
             answers.few(records, limits),
         ]
     checks.append(_server(facts))

@@ -146,9 +146,96 @@ def test_concurrency() -> None:
 def test_the_rate_that_was_asked() -> None:
     steady = records([i / 10 for i in range(40)], [[i / 10 + 0.1, i / 10 + 0.2] for i in range(40)])
     assert tripped(steady, facts(request_rate=10.0)) == []
-    assert tripped(steady, facts(request_rate=10.9)) == []
-    assert tripped(steady, facts(request_rate=12.0)) == ["request_rate"]
+    wanted = replace(steady, scheduled_s=steady.send_s / 1.09)
+    assert tripped(wanted, facts(request_rate=10.0)) == []
+    late = checks(replace(steady, scheduled_s=steady.send_s / 1.2), facts(request_rate=10.0))["request_rate"]
+    assert not late.ok
+    assert late.figure == pytest.approx(1 / 1.2)
     assert math.isinf(facts().request_rate)
+
+
+def test_few_requests_are_judged_by_their_own_schedule_and_not_by_the_mean_rate() -> None:
+    five = records([0.0, 0.1, 0.2, 0.3, 9.0], [[s + 0.05] for s in (0.0, 0.1, 0.2, 0.3, 9.0)])
+    assert tripped(five, facts(request_rate=1000.0, num_prompts=5)) == []
+
+
+@pytest.mark.parametrize("late_every, expected", [(40, []), (10, ["held_back"])])
+def test_a_concurrency_that_holds_scheduled_requests_back(late_every: int, expected: list[str]) -> None:
+    """Two streams; each answer takes 10 ms, but after some requests both are busy beyond the next one's time."""
+    due = [float(i) for i in range(40)]
+    ends = [
+        s + (2.5 if i % late_every >= late_every - 3 and i % late_every < late_every - 1 else 0.01)
+        for i, s in enumerate(due)
+    ]
+    send = list(due)
+    for i in range(2, 40):  # two streams: a third request waits for the first end of the two before it
+        if min(ends[i - 1], ends[i - 2]) > due[i]:
+            send[i] = min(ends[i - 1], ends[i - 2])
+    of = records(send, [[s, max(e, s)] for s, e in zip(send, ends, strict=True)], scheduled_s=due)
+    held = checks(of, facts(request_rate=1.0, point=Point(10, 2, 2)))["held_back"]
+    assert held.figure == pytest.approx(sum(s > d for s, d in zip(send, due, strict=True)) / 40)
+    assert [
+        name for name in tripped(of, facts(request_rate=1.0, point=Point(10, 2, 2))) if name == "held_back"
+    ] == expected
+
+
+def test_an_open_loop_is_judged_from_the_scheduled_time_and_says_both() -> None:
+    of = replace(run(400), scheduled_s=run(400).send_s - 0.5)  # each waited 0.5 s in the client, TTFT 0.2 s
+    verdict = decide(of, [Objective("p99_ttft", 0.3)], "point", [])
+    assert verdict.word == FAILED
+    assert "700" in verdict.messages[0]
+    assert "200.0 ms from the send" in verdict.messages[0]
+    closed = replace(of, scheduled_s=np.zeros(400))
+    assert decide(closed, [Objective("p99_ttft", 0.3)], "point", []).word == PASSED
+
+
+# ---- how the events arrived
+
+
+def arrived(together: int, osl: int = 8, n: int = 40, **columns: Any) -> Records:
+    """Answers of `osl` events that came `together` at a time."""
+    sends = [float(i // 4) for i in range(n)]
+    events = [[s + 0.2 + 0.1 * (i // together) for i in range(osl)] for s in sends]
+    return records(sends, events, **columns)
+
+
+@pytest.mark.parametrize("together, expected", [(1, []), (2, []), (4, ["gathered_stream"]), (8, ["gathered_stream"])])
+def test_answers_that_came_in_clumps_have_no_verdict_on_their_times(together: int, expected: list[str]) -> None:
+    about = facts(asserted=[Objective("p99_ttft", 5.0)], point=Point(10, 8, 4))
+    assert [name for name in tripped(arrived(together), about) if name == "gathered_stream"] == expected
+    check = checks(arrived(together), about)["gathered_stream"]
+    for words in ("proxy_buffering off", "option http-no-delay", "p99_ttft"):
+        assert (words in check.text) == bool(expected)
+
+
+def test_clumps_are_a_note_where_no_objective_depends_on_them() -> None:
+    for asserted in ([], [Objective("p99_e2el", 5.0)]):
+        check = checks(arrived(8), facts(asserted=asserted))["gathered_stream"]
+        assert check.ok
+        assert "gathers" in check.text
+
+
+def test_one_of_many_answers_in_clumps_is_enough_for_a_p99() -> None:
+    """Two replicas, one of them behind a proxy that gathers."""
+    some = arrived(1)
+    some = replace(some, moments=np.where(np.arange(40) % 20 == 0, 1, some.moments))
+    assert "gathered_stream" in tripped(some, facts(asserted=[Objective("p99_tpot", 5.0)]))
+    assert "gathered_stream" not in tripped(
+        some, facts(asserted=[Objective("p99_tpot", 5.0)]), replace(LIMITS, max_gathered_share=0.1)
+    )
+
+
+def test_many_tokens_an_event_are_told_and_no_clumps() -> None:
+    of = arrived(1, output_tokens=[23] * 40, asked_output=[23] * 40)
+    found = checks(of, facts(asserted=[Objective("p99_ttft", 5.0)]))
+    assert found["gathered_stream"].ok
+    assert "2.9 tokens an event" in found["tokens_per_event"].text
+    assert checks(arrived(1), facts())["tokens_per_event"].text == ""
+
+
+def test_many_events_a_token_are_no_clumps() -> None:
+    of = arrived(4, output_tokens=[2] * 40, asked_output=[2] * 40)  # each token is told in four events
+    assert checks(of, facts(asserted=[Objective("p99_ttft", 5.0)]))["gathered_stream"].ok
 
 
 @pytest.mark.parametrize(
@@ -216,8 +303,18 @@ def test_where_nothing_is_asserted_the_usual_figures_must_hold() -> None:
 
 def test_a_load_beyond_what_was_calibrated() -> None:
     rate = 120 / 10  # events over the run's length
-    assert tripped(run(), facts(calibrated_events_per_s=rate * 1.01)) == []
-    assert tripped(run(), facts(calibrated_events_per_s=rate * 0.99)) == ["calibration"]
+
+    def known(true_to: float, bound: float | None) -> RunFacts:
+        return facts(calibrated_events_per_s=true_to, calibrated_bound=bound, calibration_file="/cache/host.json")
+
+    assert tripped(run(), known(rate * 1.01, rate * 1.01)) == []
+    assert tripped(run(), known(rate * 0.99, rate * 0.99)) == ["calibration"]
+    assert "/cache/host.json" in checks(run(), known(rate * 0.99, rate * 0.99))["calibration"].text
+    unknown = checks(run(), known(rate * 0.5, None))["calibration"]  # no load was found that this client can't carry
+    assert unknown.ok
+    assert "could not be judged (/cache/host.json)" in unknown.text
+    shared = replace(run(), worker=np.arange(40, dtype=np.int16) % 2)  # what it advises helps: two carry half each
+    assert tripped(shared, replace(known(rate * 0.6, rate * 0.6), client=[QUIET, QUIET])) == []
 
 
 def test_few_requests_are_told_and_no_doubt() -> None:

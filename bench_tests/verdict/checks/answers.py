@@ -8,7 +8,7 @@ from bench_tests.load.records import KINDS, Records
 from bench_tests.sweep.settings import Validity
 from bench_tests.verdict.checks.check import Check, RunFacts
 
-__all__ = ["cached", "failed", "few", "resent", "tokens"]
+__all__ = ["cached", "counted", "failed", "few", "resent", "tokens"]
 
 MAX_RESENT = 0.01  # requests that meet a connection which the server is just closing: rarer than that
 
@@ -102,6 +102,15 @@ def cached(records: Records, facts: RunFacts, limits: Validity) -> Check | None:
         else f"{share:.1%} of the prompt tokens came from the server's prefix cache: prompts that it had "
         "seen before (the same --seed twice?); draw new ones or restart the server",
     )
+
+
+def counted(facts: RunFacts) -> Check | None:
+    """A note: whose count the tokens are, where it is not the server's."""
+    answers = sum(int(stats.get("uncounted", 0)) for stats in facts.client)
+    if not answers:
+        return None
+    words = f"{answers} answers came without usage: their tokens were counted by the tokenizer, input tokens as sent"
+    return Check("counted_by_tokenizer", True, float(answers), 0.0, "answers", words)
 
 
 def few(records: Records, limits: Validity) -> Check:

@@ -41,5 +41,7 @@ class RunFacts:
     cached_tokens: float | None = None  # by the server's own counters, warm-ups included
     server_changes: Sequence[str] = ()  # what was another before than after, in words
     asserted: Sequence[Objective] = ()
-    calibrated_events_per_s: float | None = None
+    calibrated_events_per_s: float | None = None  # up to which one load process was found true here
+    calibrated_bound: float | None = None  # beyond it one was found not to be; None: no such load is known
+    calibration_file: str = ""
     extra: Sequence[Check] = field(default_factory=tuple)

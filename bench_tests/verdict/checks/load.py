@@ -14,25 +14,50 @@ from bench_tests.verdict.summary import mean_in_flight, steady_window
 __all__ = ["asked_load"]
 
 
-def asked_load(records: Records, facts: RunFacts, limits: Validity) -> Check | None:
+def asked_load(records: Records, facts: RunFacts, limits: Validity) -> list[Check]:
+    """The checks of the kind of load that was asked."""
     if math.isfinite(facts.request_rate):
-        sends = np.sort(records.send_s[records.measured & ~np.isnan(records.send_s)])
-        if len(sends) < 3 or sends[-1] <= sends[0]:
-            return None
-        share = float((len(sends) - 1) / (sends[-1] - sends[0]) / facts.request_rate)
-        ok = share >= limits.min_rate_share
-        return Check(
-            "request_rate",
-            ok,
-            share,
-            limits.min_rate_share,
-            "share",
-            ""
-            if ok
-            else f"requests started at {share * facts.request_rate:.3g}/s instead of "
-            f"{facts.request_rate:g}/s: concurrency {facts.point.conc} holds them back; raise it or lower "
-            "--request-rate",
-        )
+        return [*_rate(records, limits), _held(records, facts, limits)]
+    return [_concurrency(records, facts, limits)]
+
+
+def _rate(records: Records, limits: Validity) -> list[Check]:
+    """Whether the requests started as quickly as their schedule had it: its own times, not the mean of many schedules."""
+    sent = records.measured & ~np.isnan(records.send_s)
+    if sent.sum() < 3:
+        return []
+    wanted_s, took_s = (float(np.ptp(column[sent])) for column in (records.scheduled_s, records.send_s))
+    share = wanted_s / took_s if took_s > 0 else 1.0
+    ok = share >= limits.min_rate_share
+    starts = int(sent.sum()) - 1
+    text = "" if ok else (
+        f"requests started at {starts / took_s:.3g}/s instead of the {starts / wanted_s:.3g}/s of their schedule: the "
+        "concurrency holds them back; raise it or lower --request-rate"
+    )  # fmt: skip
+    return [Check("request_rate", ok, share, limits.min_rate_share, "share", text)]
+
+
+def _held(records: Records, facts: RunFacts, limits: Validity) -> Check:
+    """Requests that found all of their load process's streams busy when they were due: the loop was not an open one."""
+    sent = records.measured & ~np.isnan(records.send_s)
+    processes = max(1, len(facts.client))
+    held = 0
+    for worker in range(processes):
+        of = sent & (records.worker == worker)
+        streams = facts.point.conc // processes + (worker < facts.point.conc % processes)
+        begun = np.searchsorted(np.sort(records.send_s[of]), records.scheduled_s[of], "left")
+        ended = np.searchsorted(np.sort(records.end_s[of]), records.scheduled_s[of], "right")  # NaN sorts last
+        held += int((begun - ended >= streams).sum())
+    share = held / max(1, int(sent.sum()))
+    ok = share <= limits.max_held_share
+    text = "" if ok else (
+        f"{share:.0%} of the requests were due while all {facts.point.conc} streams were busy and waited in the client: "
+        "the arrivals are not those of the schedule; raise the point's concurrency or lower --request-rate"
+    )  # fmt: skip
+    return Check("held_back", ok, share, limits.max_held_share, "share", text)
+
+
+def _concurrency(records: Records, facts: RunFacts, limits: Validity) -> Check:
     conc = facts.point.conc
     if facts.num_prompts < conc:
         return Check(

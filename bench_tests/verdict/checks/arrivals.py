@@ -1,0 +1,57 @@
+"""How the events of the answers arrived: one by one as the server made them, or gathered by something in between."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench_tests.load.records import Records
+from bench_tests.sweep.settings import Validity
+from bench_tests.verdict.checks.check import Check, RunFacts
+from bench_tests.verdict.summary import per_event
+
+__all__ = ["gathered", "tokens_per_event"]
+
+TOGETHER = 1 / 3  # an answer whose events came at fewer moments than this share of them was gathered
+MOVED = ("ttft", "tpot", "itl")  # the latencies that gathering changes; the end of an answer stays where it was
+FRONT_BEHIND = 1.2  # tokens an event from which a server without speculative decoding sends them late
+
+
+def gathered(records: Records, facts: RunFacts, limits: Validity) -> Check:
+    """ERROR where an objective is about what came between the server and this client; a note where none is."""
+    of = _were_gathered(records)
+    done = records.completed
+    share = float((of & done).sum() / max(1, int(done.sum())))
+    moved = [objective.metric for objective in facts.asserted if objective.latency in MOVED]
+    beyond = share > limits.max_gathered_share
+    text = ""
+    if beyond:
+        ratio = float(records.moments[of & done].sum() / records.events[of & done].sum())
+        whose = ", ".join(moved) if moved else "TTFT, TPOT and ITL"
+        text = (
+            f"the events of {share:.0%} of the answers arrived together ({ratio:.2f} arrival moments an event, 1 when a "
+            f"server streams): something between the server and this client gathers the stream, and {whose} would be "
+            "its figures; turn that off (nginx: proxy_buffering off; HAProxy: option http-no-delay) or measure past it"
+        )
+    return Check("gathered_stream", not (beyond and moved), share, limits.max_gathered_share, "share", text)
+
+
+def _were_gathered(records: Records) -> NDArray[np.bool_]:
+    """Which answers came at fewer than a third as many moments as they have events, or tokens where these are fewer.
+
+    A server that makes several events of one token (or several tokens into one event) gathers nothing by it.
+    """
+    steps = np.where(records.output_tokens > 0, np.minimum(records.events, records.output_tokens), records.events)
+    return np.asarray(records.moments < TOGETHER * steps)
+
+
+def tokens_per_event(records: Records) -> Check:
+    """A note: from where on ITL is a gap between events of several tokens."""
+    ratio = per_event(records)["tokens_per_event"]
+    note = ""
+    if ratio is not None and ratio > FRONT_BEHIND:
+        note = (
+            f"{ratio:.1f} tokens an event: without speculative decoding the server's front is behind its engine; ITL is "
+            "between events and not between tokens"
+        )
+    return Check("tokens_per_event", True, ratio, FRONT_BEHIND, "tokens", note)
