@@ -63,7 +63,8 @@ BROKEN = (
     _sim("malformed_json", "an event whose JSON is broken", ERROR, 12, "12 malformed"),
     _sim("garbage", "binary garbage in the stream", ERROR, 12, "of 12 requests failed"),
     _sim("bad_chunk", "a chunk without a size", ERROR, 12, "12 malformed", "chunk size"),
-    _sim("no_done", "no [DONE]", ERROR, 12, "no [DONE]"),
+    _sim("no_done", "no [DONE] after finish_reason and usage", PASSED, 0),
+    Row("no_done_no_usage", "no [DONE] and no usage", ERROR, 12, ("no [DONE]",), ("no_done", "no_usage")),
     _sim("no_finish_reason", "no finish_reason", ERROR, 12, "no finish_reason"),
     _sim("fewer_tokens", "fewer tokens than asked", ERROR, 12, "12 short", "4 output tokens of 8"),
     _sim("more_tokens", "more tokens than asked", ERROR, 12, "12 short", "13 output tokens of 8"),
@@ -74,12 +75,13 @@ BROKEN = (
     _sim("empty_texts", "every event's text is empty", PASSED, 0),
     _sim("late_headers", "headers with the first token", PASSED, 0),
     _sim("split", "events in several segments, cut anywhere", PASSED, 0),
+    _sim("gathered", "something gathers the stream", ERROR, 12, "gathers the stream", "proxy_buffering off", "option http-no-delay", switch="coalesce:64"),
     _sim("coalesce", "several events a segment", PASSED, 0, switch="coalesce:4"),
     _sim("tokens_per_event", "several tokens an event", PASSED, 0, switch="tokens_per_event:3"),
     _sim("crlf", "lines end in CRLF", PASSED, 0),
     _sim("comments", "SSE comments between the events", PASSED, 0),
     _sim("not_chunked", "the connection's end is the answer's", PASSED, 0),
-    _sim("idle_close", "idle connections are closed", PASSED, 0, switch="idle_close:0.05", options=("--request-rate=20",), profile="[validity]\nmin_rate_share = 0.1\n"),
+    _sim("idle_close", "idle connections are closed", PASSED, 0, switch="idle_close:0.05", options=("--request-rate=20",), profile="[validity]\nmin_rate_share = 0.1\nmax_held_share = 1\n"),
 )  # fmt: skip
 
 CHANGING = (

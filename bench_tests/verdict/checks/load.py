@@ -17,11 +17,11 @@ __all__ = ["asked_load"]
 def asked_load(records: Records, facts: RunFacts, limits: Validity) -> list[Check]:
     """The checks of the kind of load that was asked."""
     if math.isfinite(facts.request_rate):
-        return [*_rate(records, limits), _held(records, facts, limits)]
+        return [*_rate(records, facts, limits), _held(records, facts, limits)]
     return [_concurrency(records, facts, limits)]
 
 
-def _rate(records: Records, limits: Validity) -> list[Check]:
+def _rate(records: Records, facts: RunFacts, limits: Validity) -> list[Check]:
     """Whether the requests started as quickly as their schedule had it: its own times, not the mean of many schedules."""
     sent = records.measured & ~np.isnan(records.send_s)
     if sent.sum() < 3:
@@ -31,8 +31,8 @@ def _rate(records: Records, limits: Validity) -> list[Check]:
     ok = share >= limits.min_rate_share
     starts = int(sent.sum()) - 1
     text = "" if ok else (
-        f"requests started at {starts / took_s:.3g}/s instead of the {starts / wanted_s:.3g}/s of their schedule: the "
-        "concurrency holds them back; raise it or lower --request-rate"
+        f"requests started at {starts / took_s:.3g}/s instead of the {starts / wanted_s:.3g}/s of their schedule: "
+        f"concurrency {facts.point.conc} holds them back; raise it or lower --request-rate"
     )  # fmt: skip
     return [Check("request_rate", ok, share, limits.min_rate_share, "share", text)]
 
