@@ -62,6 +62,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
+    state = session.config.stash[STATE]
+    state.cases = {item.nodeid for item in session.items if OURS & set(getattr(item, "fixturenames", ()))}
     cases = (getattr(item, "callspec", None) for item in session.items)
     found = (case.params["measured"] for case in cases if case is not None and "measured" in case.params)
-    session.config.stash[STATE].selected = list(dict.fromkeys(found))
+    state.selected = list(dict.fromkeys(found))

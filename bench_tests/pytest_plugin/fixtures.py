@@ -15,6 +15,7 @@ from bench_tests.compare.regression import SweepComparison
 from bench_tests.errors import NotMeasured, ServerError, ServerGone, ServerStuck, UsageError
 from bench_tests.load.hosts import load_hosts
 from bench_tests.measure.point import Measurement, Sweep
+from bench_tests.pytest_plugin.bench import Bench
 from bench_tests.pytest_plugin.state import MEASURED, STATE, Session
 from bench_tests.server.attach import look_at
 from bench_tests.server.choose import choose, obtain
@@ -89,6 +90,19 @@ async def measured(request: pytest.FixtureRequest, sweep: Sweep) -> Measurement:
     return found
 
 
+@pytest_asyncio.fixture(loop_scope="session")
+async def bench(request: pytest.FixtureRequest, sweep: Sweep) -> Bench:
+    """What a case of the user's own measures with: `run = await bench.load(isl=2048, osl=128, conc=32)`."""
+    state = request.config.stash[STATE]
+
+    async def measure(mine: Sweep, point: Point, run: int) -> Measurement:
+        found = state.measurements[point, run] = await _measure(state, mine, point, run)
+        attach(request.node, found)
+        return found
+
+    return Bench(sweep, measure, lambda point, run: (point, run) in state.measurements)
+
+
 def attach(item: Any, found: Measurement) -> None:
     """Give a measurement's figures to its case's report: JUnit's properties, the JSON index, the terminal."""
     item.stash.setdefault(MEASURED, []).append(found)
@@ -103,7 +117,7 @@ async def _measure(state: Session, sweep: Sweep, point: Point, run: int) -> Meas
     state.interrupt.works()
     for last_try in (False, True):
         try:
-            with state.terminal.live(str(point), len(state.measurements) + 1, len(state.selected)) as show:
+            with state.terminal.live(str(point), *state.progress) as show:
                 return await sweep.measure(point, run, show)
         except ServerGone as why:
             with state.terminal.uncaptured() as say:

@@ -11,7 +11,7 @@ import pytest
 
 from bench_tests.errors import NotMeasured, ServerError, UsageError
 from bench_tests.pytest_plugin.pictures import draw
-from bench_tests.pytest_plugin.state import STATE, Session, is_ours
+from bench_tests.pytest_plugin.state import STATE, Session, concerns_us, is_ours
 from bench_tests.server.choose import choose
 from bench_tests.sweep.options import OPTIONS, selected_points
 from bench_tests.sweep.point import rewrite_keyword
@@ -45,7 +45,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     session = config.stash[STATE] = Session(config)
-    if not is_ours(config):
+    if not concerns_us(config):
         return
     # our cases and fixtures name their loop themselves: that pytest-asyncio's default is not set says nothing to a user
     warnings.filterwarnings("ignore", 'The configuration option "asyncio_default_fixture_loop_scope"')

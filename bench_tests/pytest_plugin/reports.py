@@ -53,9 +53,11 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
-def pytest_report_teststatus(report: pytest.TestReport | pytest.CollectReport) -> tuple[str, str, str] | None:
+def pytest_report_teststatus(
+    report: pytest.TestReport | pytest.CollectReport, config: pytest.Config
+) -> tuple[str, str, str] | None:
     """Points have lines of their own; the dot would stand in them."""
-    if "bench_tests/test_" not in report.nodeid:
+    if report.nodeid not in config.stash[STATE].cases:
         return None
     when = getattr(report, "when", "")
     if when == "call" and report.outcome in ("passed", "failed"):

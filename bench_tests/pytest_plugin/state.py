@@ -9,14 +9,14 @@ import pytest
 
 from bench_tests.compare.regression import SweepComparison
 from bench_tests.measure.point import Measurement
-from bench_tests.paths import PACKAGE
+from bench_tests.paths import CHECKOUT, PACKAGE
 from bench_tests.pytest_plugin.interrupt import Interrupt
 from bench_tests.pytest_plugin.terminal import Terminal
 from bench_tests.server.choose import Choice
 from bench_tests.sweep.options import OPTIONS
 from bench_tests.sweep.point import Point
 
-__all__ = ["MEASURED", "STATE", "Session", "is_ours"]
+__all__ = ["MEASURED", "STATE", "Session", "concerns_us", "is_ours"]
 
 
 class Session:
@@ -30,6 +30,7 @@ class Session:
         self.not_measured = False  # something could not be measured
         self.no_server = ""  # why there is no server (any more)
         self.selected: list[tuple[Point, int]] = []  # what this session measures
+        self.cases: set[str] = set()  # ids of the cases that measure
         self.breaches = 0  # cases that failed: beyond an objective, or slower than the baseline
         self.comparison: SweepComparison | None = None
         self.different: dict[Point, list[str]] = {}
@@ -52,6 +53,12 @@ class Session:
         return Path(self.option("--results-dir")).absolute()
 
     @property
+    def progress(self) -> tuple[int, int]:
+        """Which measurement of how many comes next; a case of the user's own may add some."""
+        number = len(self.measurements) + 1
+        return number, max(number, len(self.selected))
+
+    @property
     def runs(self) -> int:
         return int(self.option("--repeat"))
 
@@ -60,9 +67,17 @@ STATE = pytest.StashKey[Session]()
 MEASURED = pytest.StashKey[list[Measurement]]()  # what a case has measured
 
 
+def concerns_us(config: pytest.Config) -> bool:
+    """Whether this run is about a benchmark: of our points, or of a user's own cases with one of our options."""
+    defaults = {o.dest: o.kwargs.get("default") for o in OPTIONS}
+    given = any(getattr(config.option, dest, default) != default for dest, default in defaults.items())
+    return given or is_ours(config)
+
+
 def is_ours(config: pytest.Config) -> bool:
     """Whether this run collects our points at all: the suite's own tests and other projects' run without them."""
     if config.option.pyargs and any(arg.partition("::")[0].split(".")[0] == PACKAGE.name for arg in config.args):
         return True
     named = [Path(arg.partition("::")[0]).absolute() for arg in config.args]
-    return any(path == PACKAGE or PACKAGE in path.parents or path in PACKAGE.parents for path in named)
+    # a folder above it counts in a checkout alone: a project may have this suite installed somewhere below it
+    return any(path == PACKAGE or PACKAGE in path.parents or (CHECKOUT and path in PACKAGE.parents) for path in named)

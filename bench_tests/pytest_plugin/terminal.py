@@ -86,9 +86,8 @@ class Terminal:
         with self.uncaptured() as say:
             say(f"server: {sweep.served.endpoint.base_url} ({sweep.served.kind}){simulated}")
             say(f"model: {model.model}, {sweep.engine} {model.version}, {profile.gpus} GPU(s){context}")
-            say(
-                f"profile: {profile.name}, {points} point{'s' * (points != 1)}{again}, {requests} requests{_expected(sweep, cases)}"
-            )
+            asked = f", {points} point{'s' * (points != 1)}{again}, {requests} requests{_expected(sweep, cases)}"
+            say(f"profile: {profile.name}{asked * bool(cases)}")
 
     def point(self, measurement: Measurement) -> None:
         """A point's outcome, said when it has ended."""
