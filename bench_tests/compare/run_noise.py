@@ -7,36 +7,17 @@ only more runs do. It is kept as the standard deviation of the figure's logarith
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from bench_tests.verdict.noise import RunNoise
 
 __all__ = ["ASSUMED_RUN_SD", "RunNoise", "assumed_noise", "pool_run_noise"]
 
 # What one run on shared GPU nodes shows when nobody measured it: TTFT stands in line behind prefills, TPOT doesn't.
 ASSUMED_RUN_SD = {"ttft": 0.08, "tpot": 0.02, "itl": 0.04, "e2el": 0.04, "output_throughput": 0.02}
 ASSUMED_DF = 3.0  # an assumption weighs as much as four runs of one point would
-
-
-@dataclass(frozen=True)
-class RunNoise:
-    """Standard deviation of a log figure from run to run, and what it rests on."""
-
-    sd: float  # of ln(figure); 0.08 is 8 %
-    df: float  # degrees of freedom behind `sd`
-    source: str  # in words, for the message
-
-    def margin(self, runs: int, level: float = 0.95) -> float:
-        """How far the mean of `runs` log figures may lie from the truth, at one end of a two-sided interval.
-
-        Formula: t(df, 1 − (1 − level)/2) · sd / √runs. Raises ValueError below one run.
-        """
-        if runs < 1:
-            raise ValueError(f"runs={runs}: at least one run is needed")
-        from scipy.special import stdtrit
-
-        return float(stdtrit(self.df, 0.5 + level / 2)) * self.sd / float(np.sqrt(runs))
 
 
 def assumed_noise(quantity: str) -> RunNoise:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from bench_tests.errors import NotMeasured, ServerGone, ServerStuck, UsageError
 from bench_tests.load.ending import End, EndedEarly, Ending
 from bench_tests.load.hosts import srun_prefixes
 from bench_tests.load.plan import LoadPlan
-from bench_tests.load.records import KINDS
+from bench_tests.load.records import KINDS, Records
 from bench_tests.load.team import LoadRun, Progress, run_load
 from bench_tests.measure.facts import Facts
 from bench_tests.results.files import write_bytes, write_result
@@ -26,6 +26,7 @@ from bench_tests.server.metrics import Metrics, read_metrics
 from bench_tests.sweep.point import Point
 from bench_tests.verdict.decide import ERROR, Verdict, decide
 from bench_tests.verdict.early import EarlyVerdict
+from bench_tests.verdict.repeats import RepeatedRuns
 from bench_tests.verdict.validity import Check, check_run
 
 __all__ = ["Measurement", "Sweep"]
@@ -52,6 +53,7 @@ class Sweep(Facts):
 
     serial: int = 0  # prompts given out so far: no two of a sweep may start alike
     vocab_size: int = 0
+    repeated: RepeatedRuns = field(default_factory=RepeatedRuns)  # what confident verdicts are over
 
     async def plan(self, point: Point, workers: int) -> LoadPlan:
         """The load of one run of a point; takes its prompts' running numbers."""
@@ -103,6 +105,11 @@ class Sweep(Facts):
         result = answer_of(path, asked)
         if result is None:
             return None
+        if len(self.repeated.planned.get(point, ())) > 1 and result.get("records"):
+            try:
+                self.repeated.take(point, run, Records.load(path.parent / str(result["records"])), self.block(point))
+            except UsageError:
+                pass  # its verdict stands; the requests are gone
         word, words = str(result.get("verdict")), tuple(result.get("messages", ()))
         return Measurement(point, run, result, path, Verdict(word, words), kept=True)
 
@@ -128,7 +135,7 @@ class Sweep(Facts):
         try:
             launcher = srun_prefixes(list(self.hosts), plan.workers) if self.hosts else None
             budget = self.budget(point)
-            early = EarlyVerdict(self.profile.slo.objectives(point), budget, point.conc) if budget else None
+            early = EarlyVerdict(self.profile.slo.objectives(point), budget, self.block(point)) if budget else None
             enough = early.add if early else None
             load = await run_load(plan, launcher=launcher, gone=self.served.gone, enough=enough, show=show)
         except (NotMeasured, UsageError) as why:
@@ -143,7 +150,11 @@ class Sweep(Facts):
         checks = check_run(load.records, self.run_facts(point, load, before, counted), self.profile.validity)
         objectives = self.profile.slo.objectives(point)
         ended = early.finish(load.records) if early else None
-        verdict = decide(load.records, objectives, self.profile.slo.mode, checks, ended, self.block(point))
+        block = self.block(point)
+        repeats = self.repeated.of(point, run, block)
+        verdict = decide(load.records, objectives, self.profile.slo.mode, checks, ended, block, repeats)
+        if all(check.ok for check in checks):
+            self.repeated.take(point, run, load.records, block)
         measurement = self._keep(point, run, started, plan, load, verdict, checks, counted.since(before))
         if load.ending.kind is End.INTERRUPTED:
             raise asyncio.CancelledError  # the session's loop makes a KeyboardInterrupt of it

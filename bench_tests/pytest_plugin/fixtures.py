@@ -66,6 +66,9 @@ async def sweep(request: pytest.FixtureRequest) -> AsyncIterator[Sweep]:
             pytest.exit(str(why), returncode=why.exit_code)
         metadata = dict(request.config.getoption("metadata", None) or ())  # pytest-metadata's --metadata KEY VALUE
         found = Sweep(choice.profile, served, model, state.results_dir, metadata, load_calibrations(), hosts=hosts)
+        if choice.profile.slo.mode == "confident":
+            for point, run in state.selected:
+                found.repeated.planned.setdefault(point, []).append(run)
         if state.option("--resume"):
             found.pass_over_prompts()
         state.terminal.header(found, state.selected)

@@ -1,8 +1,8 @@
 """What a percentile of n requests is worth: its interval, and whether it decides an objective.
 
 Order statistics need no model of the latencies: how many of n requests lie beyond the true p99 is binomial, whatever
-the distribution. That holds for requests that are independent of each other. Requests of one batch aren't: pass their
-`design_effect`, and n counts for that much less.
+the distribution. That holds for requests that are independent of each other. Requests of one wave aren't: pass the `block`
+that goes through the server together, and what they share is taken from them (`dependence`), at the quantile judged.
 """
 
 from __future__ import annotations
@@ -16,15 +16,23 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bench_tests.compare.run_noise import RunNoise
 from bench_tests.errors import NotMeasured
+from bench_tests.verdict.dependence import (
+    INDEPENDENT,
+    Dependence,
+    chance_of_at_least,
+    chance_of_at_most,
+    count_at,
+    dependence,
+)
+from bench_tests.verdict.noise import RunNoise
 
-__all__ = ["Interval", "Judgement", "Verdict", "clearly_over", "clearly_under", "design_effect", "fewest_requests",
-           "judge", "mean_interval", "quantile_interval"]  # fmt: skip
+__all__ = ["Interval", "Judgement", "Verdict", "design_effect", "fewest_requests", "judge", "mean_interval",
+           "quantile_interval", "verdict_of_counts"]  # fmt: skip
 
 Verdict = Literal["PASS", "FAIL", "INSUFFICIENT"]
 Floats = NDArray[np.float64]
-MOST_REQUESTS = 1_000_000  # "how many more would decide" beyond this is no advice
+MOST_REQUESTS = 100_000  # "how many more would decide" beyond this is no advice
 
 
 @dataclass(frozen=True)
@@ -114,30 +122,45 @@ def _at(ordered: Floats, k: float, n: float) -> float:
     return float(a * (1 - part) + b * part)
 
 
-def quantile_interval(values: ArrayLike, q: float, level: float = 0.95, *, design: float = 1.0) -> Interval:
-    """Distribution-free interval of the q-quantile of `values` (shape (n,), any order), from order statistics.
+def quantile_interval(values: ArrayLike, q: float, level: float = 0.95, *, block: int | None = None) -> Interval:
+    """Distribution-free interval of the q-quantile of `values` (shape (n,)), from order statistics.
 
     Formula: [X_(k), X_(m)] with I_q(k, n+1−k) = 1 − (1−level)/2 and I_q(m, n+1−m) = (1−level)/2, fractional k and m
     interpolated (Hutson, Ann. Inst. Statist. Math. 51, 1999), which keeps the coverage near the level where whole
     order statistics would overshoot. With fewer than `fewest_requests(q)` values one end does not exist: it is
-    infinite, and the other end alone has the whole level. `design`: see `design_effect`; n counts as n / design.
+    infinite, and the other end alone has the whole level.
+    `block`: the values are in the order of sending and so many of them go through the server together: I is then the
+    distribution of how many of n lie beyond the quantile when they share what `dependence` finds. None: independent, in
+    any order.
     Raises NotMeasured without values, ValueError for values that aren't finite.
     """
-    ordered = np.sort(_checked(values))
-    n, n_eff = len(ordered), max(1.0, len(ordered) / max(design, 1.0))
-    tail = (1 - level) / 2
-    low, high = _position(n_eff, _share(q), 1 - tail), _position(n_eff, q, tail)
-    method = "order statistics" if design <= 1 else f"order statistics, {n} requests worth {n_eff:.0f}"
+    array = _checked(values)
+    ordered, n, tail = np.sort(array), len(array), (1 - level) / 2
+    share = 1 - _share(q)
+    of = dependence(array, q, block) if block else INDEPENDENT
+
+    def lower(beta: float) -> float | None:
+        if of.icc <= 0:
+            return _position(n, q, 1 - beta)
+        count = count_at(n, share, of, beta, upper=True)
+        return None if count is None or count > n else n + 1 - count
+
+    def upper(beta: float) -> float | None:
+        if of.icc <= 0:
+            return _position(n, q, beta)
+        count = count_at(n, share, of, beta, upper=False)
+        return None if count is None or count >= n else n - count
+
+    method = "order statistics" if of.icc <= 0 else f"order statistics, {n} requests worth {n / of.design:.0f}"
+    low, high = lower(tail), upper(tail)
     if low is None or high is None:
-        need = math.ceil(fewest_requests(q, level) * max(design, 1.0))
-        if high is None:
-            low = _position(n_eff, q, level)
-        else:
-            high = _position(n_eff, q, 1 - level)
-        method += f"; one-sided: n={n} is too few for both bounds, from n={need} on there are two"
+        low, high = (lower(1 - level), None) if high is None else (None, upper(1 - level))
+        method += f"; one-sided: n={n} is too few for both bounds"
+        if of.icc <= 0:
+            method += f", from n={fewest_requests(q, level)} on there are two"
     return Interval(
-        _at(ordered, low, n_eff) if low is not None else -math.inf,
-        _at(ordered, high, n_eff) if high is not None else math.inf,
+        _at(ordered, low, n) if low is not None else -math.inf,
+        _at(ordered, high, n) if high is not None else math.inf,
         n,
         method,
         level,
@@ -193,28 +216,26 @@ def design_effect(values: ArrayLike, block: int) -> float:
     return max(1.0, 1 + (block - 1) * rho)
 
 
-def clearly_over(over: float, n: float, share: float, tail: float) -> bool:
-    """P(so many or more over the limit | exactly `share` are in truth) ≤ tail; binomial, fractional counts allowed."""
-    from scipy.special import betainc
+def verdict_of_counts(
+    within: float, beyond: float, n: int, share: float, tail: float, of: Dependence = INDEPENDENT
+) -> Verdict:
+    """PASS when so few of n over the limit are improbable (≤ `tail`) if `share` of them are in truth, FAIL when so many.
 
-    return over > 0 and bool(betainc(over, n - over + 1, share) <= tail)
-
-
-def clearly_under(over: float, n: float, share: float, tail: float) -> bool:
-    """P(so few or fewer over the limit | exactly `share` are in truth) ≤ tail."""
-    from scipy.special import betaincc
-
-    return over < n and bool(betaincc(over + 1, n - over, share) <= tail)
+    `within`, `beyond`: how many lie over the limit less its margin, and over the limit and its margin.
+    """
+    if chance_of_at_least(beyond, n, share, of) <= tail:
+        return "FAIL"
+    return "PASS" if chance_of_at_most(within, n, share, of) <= tail else "INSUFFICIENT"
 
 
-def _first(decides: Callable[[float], bool], start: int) -> int | None:
+def _first(decides: Callable[[int], bool], start: int) -> int | None:
     """The smallest n > start at which `decides(n)`, by doubling and halving; None when MOST_REQUESTS do not."""
     low, high = start, max(start + 1, 2)
     while not decides(high):
         low, high = high, high * 2
         if high > MOST_REQUESTS:
             return None
-    while high - low > 1:
+    while high - low > max(1, start // 50):
         middle = (low + high) // 2
         low, high = (low, middle) if decides(middle) else (middle, high)
     return high
@@ -227,24 +248,27 @@ def judge(
     mode: Literal["point", "confident"] = "point",
     level: float = 0.95,
     *,
-    design: float = 1.0,
+    block: int | None = None,
     noise: RunNoise | None = None,
     runs: int = 1,
 ) -> Judgement:
     """Hold the q-quantile of `values` (shape (n,), the unit of `limit`) against its limit (an upper one).
 
-    "point": numpy's linear percentile ≤ limit is PASS, else FAIL. "confident": the exact binomial test of the share of
-    requests over the limit against 1 − q, each error at (1 − level)/2: PASS when that share is clearly smaller, FAIL
-    when it is clearly larger, else INSUFFICIENT. It is the question of whether the quantile's interval lies on one side
-    of the limit, without the interval's interpolation. `noise` with `runs`: how the quantity moves from run to run, for
-    the values of `runs` runs together; PASS then needs the limit / exp(margin), FAIL the limit · exp(margin). Without
-    `noise` the verdict is about this run and says nothing about the next. `design`: see `design_effect`.
+    "point": numpy's linear percentile ≤ limit is PASS, else FAIL. "confident": the exact test of the number of requests
+    over the limit against the share 1 − q, each error at (1 − level)/2: PASS when so few are clearly fewer, FAIL when
+    so many are clearly more, else INSUFFICIENT. It is the question of whether the quantile's interval lies on one side
+    of the limit, without the interval's interpolation.
+    `block`: the values are in the order of sending, and so many go through the server together: the count's
+    distribution is that of requests which share what `dependence` finds. None: they are independent.
+    `noise` with `runs`: how the quantity was measured to move from run to run, for the values of `runs` runs together;
+    PASS then needs the limit / exp(margin), FAIL the limit · exp(margin). Without it the verdict is about this load of
+    this start of the server and says nothing about the next.
     Raises NotMeasured without values, ValueError for values that aren't finite.
     """
     array = _checked(values)
-    n, tail = len(array), (1 - level) / 2
-    figure = float(np.quantile(array, _share(q)))
-    interval = quantile_interval(array, q, level, design=design)
+    n, tail, share = len(array), (1 - level) / 2, 1 - _share(q)
+    figure = float(np.quantile(array, q))
+    interval = quantile_interval(array, q, level, block=block)
     over = int((array > limit).sum())
     told = f"{over} of {n} requests beyond the limit"
     if mode == "point":
@@ -253,26 +277,24 @@ def judge(
     if mode != "confident":
         raise ValueError(f"mode={mode!r}: point or confident was expected")
     margin = noise.margin(runs, level) if noise else 0.0
-    beyond, within = array > limit * math.exp(margin), array > limit * math.exp(-margin)
-    share_beyond, share_within = float(beyond.mean()), float(within.mean())
-    design = max(design, 1.0)
-
-    def fails(total: float) -> bool:
-        return clearly_over(share_beyond * total / design, total / design, 1 - q, tail)
-
-    def passes(total: float) -> bool:
-        return clearly_under(share_within * total / design, total / design, 1 - q, tail)
-
-    told += f", {1 - q:.3g} of them allowed"
+    of = dependence(array, q, block, limit) if block else INDEPENDENT
+    beyond = float((array > limit * math.exp(margin)).sum())
+    within = float((array > limit * math.exp(-margin)).sum())
+    told += f", {share:.3g} of them allowed"
+    if of.design > 1:
+        told += f"; {n} requests that share their waves are worth {n / of.design:.0f}"
     if noise:
-        told += f"; run-to-run noise {noise.sd:.1%} ({noise.source}): margin {math.expm1(margin):.1%}, runs: {runs}"
-    if fails(n):
-        return Judgement("FAIL", figure, limit, n, over, interval, None, told)
-    if passes(n):
-        return Judgement("PASS", figure, limit, n, over, interval, None, told)
+        told += f"; from run to run {noise.sd:.1%} ({noise.source}): margin {math.expm1(margin):.1%}, runs: {runs}"
+
+    def decided(total: int) -> Verdict:
+        return verdict_of_counts(within * total / n, beyond * total / n, total, share, tail, of)
+
+    verdict = decided(n)
+    if verdict != "INSUFFICIENT":
+        return Judgement(verdict, figure, limit, n, over, interval, None, told)
     enough = None
-    if share_beyond > 1 - q or share_within < 1 - q:
-        enough = _first(lambda total: fails(total) or passes(total), n)
+    if beyond / n > share or within / n < share:
+        enough = _first(lambda total: decided(total) != "INSUFFICIENT", n)
     more = None if enough is None else enough - n
-    advice = f"about {more} more would decide" if more else "no number of requests would decide at this margin"
+    advice = f"about {more} more would decide" if more else f"not even {MOST_REQUESTS:,} would decide"
     return Judgement("INSUFFICIENT", figure, limit, n, over, interval, more, f"{told}: too close to call; {advice}")

@@ -1,4 +1,4 @@
-"""The verdict of a point: PASSED, FAILED or ERROR, and in which words. Knows summary, validity and confidence."""
+"""The verdict of a point: PASSED, FAILED or ERROR, and in which words."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from typing import Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from bench_tests.compare.run_noise import assumed_noise
 from bench_tests.load.records import Records
 from bench_tests.sweep.slo import Objective
 from bench_tests.sweep.units import format_s
-from bench_tests.verdict.confidence import Judgement, design_effect, judge
+from bench_tests.verdict.confidence import Judgement, judge
+from bench_tests.verdict.repeats import Repeats, after_the_burst, start_burst
 from bench_tests.verdict.summary import figure, latencies_s
 from bench_tests.verdict.validity import Check
 
 __all__ = ["ERROR", "FAILED", "PASSED", "Verdict", "decide"]
 
+Floats = NDArray[np.float64]
 PASSED, FAILED, ERROR = "PASSED", "FAILED", "ERROR"
 
 
@@ -37,40 +38,56 @@ def decide(
     checks: Sequence[Check],
     early: Mapping[str, str] | None = None,
     block: int = 1,
+    repeats: Repeats | None = None,
 ) -> Verdict:
     """Judge a run. What is not valid is an ERROR whatever its figures; without objectives what is measured passes.
 
     `block`: how many requests went through the server together; what they share makes n worth less.
     `early`: metric → PASS, FAIL or INSUFFICIENT of a sequential run, which must not be judged a second time.
     In an open loop TTFT and E2EL are judged from the scheduled time: that is what a user waits.
-    In confident mode the verdict is about the server and not about this run: what moves from run to run is allowed for.
+    `repeats`: this run among those of its point; percentiles in confident mode are held against their limits once, by
+    the last run, with the requests of all of them.
+    Confident mode leaves out the start burst and speaks of this load of this start of the server: what differs from
+    run to run is allowed for where repeats have measured it, and nowhere assumed.
     """
     doubts = [check.text or check.name for check in checks if not check.ok]
     if doubts:
         return Verdict(ERROR, tuple(doubts))
-    values = latencies_s(records, records.completed, from_schedule=records.open_loop)
+    confident = mode == "confident"
+    of = records.completed
+    burst = start_burst(records, block) if confident else 0
+    if burst:
+        of = of & after_the_burst(records, burst)
+    values = latencies_s(records, of, from_schedule=records.open_loop)
+    means = latencies_s(records, records.completed, from_schedule=records.open_loop) if burst else values
     sent = latencies_s(records, records.completed)
     failed: list[str] = []
     unclear: list[str] = []
     held: list[str] = []
     for objective in objectives:
-        of = values[objective.latency]
-        if not len(of):
-            unclear.append(f"{objective}: no request has a {objective.latency.upper()} (one token each?)")
+        name = objective.latency
+        if not len(values[name]):
+            unclear.append(f"{objective}: no request has a {name.upper()} (one token each?)")
             continue
         quantile = objective.quantile
         if quantile is None:
-            mean = figure(of, "mean") or 0.0
+            mean = figure(means[name], "mean") or 0.0
             (held if mean <= objective.limit_s else failed).append(
-                _mean_words(objective, mean, len(of)) + _from_send(objective, sent) * records.open_loop
+                _mean_words(objective, mean, len(means[name])) + _from_send(objective, sent) * records.open_loop
             )
             continue
-        noise = assumed_noise(objective.latency) if mode == "confident" else None
-        design = 1.0 if objective.latency == "itl" else design_effect(of, block)  # of ITL a request has many
-        judged = judge(
-            of, quantile, objective.limit_s, cast('Literal["point", "confident"]', mode), design=design, noise=noise
+        if confident and early is None and repeats is not None and not repeats.last:
+            held.append(f"{objective}: held against all {repeats.planned} runs together, by the last of them")
+            continue
+        judged = _judge(
+            objective, quantile, values[name], int(of.sum()), mode, block, repeats if early is None else None
         )
-        words = _words(objective, judged) + _from_send(objective, sent) * records.open_loop
+        notes = []
+        if burst:
+            notes.append(f"start burst of {burst} left out")
+        if confident and early is None and repeats is not None:
+            notes.append(f"{len(repeats.earlier) + 1} runs together")
+        words = _words(objective, judged, notes) + _from_send(objective, sent) * records.open_loop
         word = early.get(objective.metric, "INSUFFICIENT") if early is not None else judged.verdict
         if word == "INSUFFICIENT":
             spent = "; max_requests are spent" if early is not None else ""
@@ -84,12 +101,28 @@ def decide(
     return Verdict(PASSED, tuple(held))
 
 
-def _words(objective: Objective, judged: Judgement) -> str:
+def _judge(
+    objective: Objective, q: float, values: Floats, requests: int, mode: str, block: int, repeats: Repeats | None
+) -> Judgement:
+    """One percentile against its limit: of this run, or of all runs of the point together."""
+    per_request = max(1, round(len(values) / max(requests, 1)))  # gaps of ITL: many a request
+    noise, runs = None, 1
+    if mode == "confident" and repeats is not None:
+        own = values
+        values = np.concatenate([*(run[objective.latency] for run in repeats.earlier), own])
+        noise, runs = repeats.noise(objective.latency, q, own), len(repeats.earlier) + 1
+    return judge(
+        values, q, objective.limit_s, cast('Literal["point", "confident"]', mode), block=block * per_request,
+        noise=noise, runs=runs,
+    )  # fmt: skip
+
+
+def _words(objective: Objective, judged: Judgement, notes: Sequence[str]) -> str:
     """`p99 TTFT 1.600 s > 1.000 s (+60 %, n=160, 95 % CI 1.41 to 1.83)`."""
     low, high = judged.interval.as_pair()
     ends = f"{'–' if low is None else f'{low:.3g}'} to {'–' if high is None else f'{high:.3g}'}"
     interval = f"95 % CI {ends}" if judged.interval.two_sided else f"95 % CI {ends}, too few for both ends"
-    return f"{_compared(objective, judged.figure)}, n={judged.n}, {interval})"
+    return f"{_compared(objective, judged.figure)}, n={judged.n}, {', '.join([interval, *notes])})"
 
 
 def _from_send(objective: Objective, sent: Mapping[str, NDArray[np.float64]]) -> str:

@@ -1,4 +1,4 @@
-"""Ends a run as soon as its verdict is clear: one sequential judge an objective. Knows the judges and the objectives."""
+"""Ends a run as soon as its verdict is clear: one sequential judge an objective."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bench_tests.compare.run_noise import assumed_noise
 from bench_tests.load.records import Records
 from bench_tests.sweep.slo import Objective
 from bench_tests.verdict.confidence import Verdict
@@ -19,11 +18,12 @@ __all__ = ["EarlyVerdict"]
 class EarlyVerdict:
     """Takes requests' latencies in the order of sending and says when no more are needed.
 
-    The start burst (the first `conc` requests, which all start at once) is left out, as the steady state has it.
+    `block`: how many requests go through the server together. The start burst of a closed loop (the first `block`, which
+    all start at once) is left out, as the steady state has it.
     """
 
-    def __init__(self, objectives: Sequence[Objective], max_requests: int, conc: int) -> None:
-        self.skip = conc
+    def __init__(self, objectives: Sequence[Objective], max_requests: int, block: int) -> None:
+        self.skip = block if 1 < block < max_requests else 0
         self.taken = 0
         self.judges: dict[str, SequentialJudge] = {}
         for objective in objectives:
@@ -31,9 +31,8 @@ class EarlyVerdict:
             if quantile is None or objective.latency not in ("ttft", "tpot"):
                 raise ValueError(f"{objective}: not to be judged request by request, as Slo says when it is made")
             self.judges[objective.metric] = SequentialJudge(
-                quantile, objective.limit_s, max_requests=max(1, max_requests - conc), block=conc,
-                noise=assumed_noise(objective.latency),
-            )  # fmt: skip
+                quantile, objective.limit_s, max_requests=max_requests - self.skip, block=block
+            )
 
     def add(self, values: Sequence[tuple[float | None, float | None]]) -> bool:
         """(TTFT, TPOT) of further requests, seconds; None for one that failed. True when the verdict is clear: one

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench_tests.load.records import COMPLETED, KINDS, Records
-from bench_tests.verdict.confidence import design_effect, quantile_interval
+from bench_tests.verdict.confidence import quantile_interval
 from bench_tests.verdict.in_step import in_step
 
 __all__ = ["Window", "figure", "latencies_s", "mean_in_flight", "per_event", "steady_window", "summarize"]
@@ -199,7 +199,7 @@ def _interval(values: Mapping[str, Floats], metric: str, block: int) -> list[flo
     if not len(values[name]):
         return None
     q = 0.5 if stat == "median" else float(stat[1:]) / 100
-    return quantile_interval(values[name], q, design=design_effect(values[name], block)).as_pair()
+    return quantile_interval(values[name], q, block=block).as_pair()
 
 
 def _good(records: Records, limits_s: Mapping[str, float]) -> int:

@@ -383,3 +383,16 @@ def test_a_sequential_run_without_a_clear_verdict_says_so(tmp_path: Path, live: 
     assert outcome.code == 12, outcome.out
     assert "max_requests are spent" in outcome.out
     assert "more would decide" in outcome.out
+
+
+def test_repeats_have_one_confident_verdict_over_all_their_requests(tmp_path: Path, live: Simulator) -> None:
+    profile = QUICK.replace("num_prompts = 12", "num_prompts = 104") + '[slo]\nmode = "confident"\np99_ttft = "5s"\n'
+    outcome = run_suite(tmp_path, "--base-url", live.url, "-k", "isl64 and conc4", "--repeat", "2", profile=profile)
+    first, last = (result for _, result in sorted(outcome.results().items(), key=lambda item: item[1]["run"]))
+    assert first["verdict"] == "PASSED", "nothing is said yet: the last run judges"
+    assert "by the last" in first["messages"][0]
+    assert "2 runs together" in last["messages"][0]
+    assert "n=200" in last["messages"][0], "all requests of both but their start bursts"
+    assert last["verdict"] == "ERROR", "200 requests are too few for a p99, whatever they are"
+    assert "more would decide" in last["messages"][0]
+    assert outcome.code == 12, outcome.out

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from bench_tests.compare.run_noise import RunNoise, assumed_noise, pool_run_noise
+from bench_tests.compare.run_noise import assumed_noise, pool_run_noise
 from bench_tests.errors import NotMeasured
 from bench_tests.verdict.confidence import (
     design_effect,
@@ -16,6 +16,7 @@ from bench_tests.verdict.confidence import (
     mean_interval,
     quantile_interval,
 )
+from bench_tests.verdict.noise import RunNoise, measured_noise
 
 
 def latencies(kind: str, shape: tuple[int, int], seed: int) -> np.ndarray:
@@ -85,8 +86,7 @@ def test_correlated_requests_widen_the_interval_and_keep_coverage() -> None:
     for _ in range(400):
         waves = rng.normal(0, 0.3, (20, 1)) + rng.normal(0, 0.4, (20, 32))
         values = np.exp(waves.ravel())
-        effect = design_effect(values, 32)
-        wide, narrow = quantile_interval(values, 0.5, design=effect), quantile_interval(values, 0.5)
+        wide, narrow = quantile_interval(values, 0.5, block=32), quantile_interval(values, 0.5)
         covered.append(wide.low <= 1 <= wide.high)
         naive.append(narrow.low <= 1 <= narrow.high)
     assert np.mean(naive) < 0.6
@@ -170,6 +170,43 @@ def test_run_noise_is_measured_over_the_sweep() -> None:
     assert got.df == 3 + 96
     assert pool_run_noise("ttft", points, [0.16**2] * 48).sd < 0.05
     assert pool_run_noise("ttft", [np.ones(1)]) == assumed_noise("ttft")
+
+
+def test_noise_is_measured_or_not_there() -> None:
+    rng = np.random.default_rng(2)
+    points = [np.exp(rng.normal(i, 0.16, 3)) for i in range(48)]
+    got = measured_noise(points)
+    assert got is not None
+    assert got.sd == pytest.approx(0.16, rel=0.2)
+    assert got.df == 96
+    explained = measured_noise(points, [0.16**2] * 48)
+    assert explained is not None
+    assert explained.sd < 0.06
+    assert measured_noise([np.ones(1)]) is None
+
+
+def test_waves_widen_the_count_that_chance_allows() -> None:
+    # the same 27 of 1600 over the limit: spread evenly they are too many, in two waves they are two events
+    spread, together = np.ones(1600), np.ones(1600)
+    spread[np.arange(27) * 59] = 3.0
+    together[320:333] = together[960:974] = 3.0
+    rng = np.random.default_rng(1)
+    noise = rng.normal(0, 0.01, 1600)
+    assert judge(spread + noise, 0.99, 2.0, "confident", block=16).verdict == "FAIL"
+    found = judge(together + noise, 0.99, 2.0, "confident", block=16)
+    assert found.verdict == "INSUFFICIENT"
+    assert "are worth" in found.text
+
+
+def test_how_many_more_takes_the_waves_along() -> None:
+    rng = np.random.default_rng(9)
+    values = np.exp(rng.normal(0, 0.7, (40, 1)) + rng.normal(0, 0.7, (40, 16))).ravel()
+    limit = float(np.quantile(values, 0.995))
+    plain = judge(values, 0.99, limit, "confident").more_requests
+    aware = judge(values, 0.99, limit, "confident", block=16).more_requests
+    assert plain is not None
+    assert aware is not None
+    assert aware > 1.3 * plain
 
 
 @pytest.mark.parametrize("mode", ["point", "confident"])
