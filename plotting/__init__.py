@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from bench_tests.compare.sessions import read_latest as read_folder
+from bench_tests.results.schema import LeftOut, PointResult, Results
 from plotting.draw import Drawn, draw_all
-from plotting.model import LeftOut, PointResult, Results
-from plotting.read import read_folder
 
 __all__ = ["Drawn", "LeftOut", "PointResult", "Results", "draw_all", "read_folder"]

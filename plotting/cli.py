@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
+from bench_tests.compare.sessions import read_latest
 from bench_tests.errors import UsageError
-from plotting.model import LeftOut, Objective, PointResult, Results
-from plotting.read import read_folder
+from bench_tests.figures import key_of
+from bench_tests.results.schema import Objective, PointResult, Results, parse_objectives
 
 __all__ = ["compare_parser", "draw_parser", "main", "parse_slo", "parse_tiers"]
 
@@ -122,20 +122,8 @@ def parse_tiers(text: str | None, option: str, unit_s: float) -> tuple[float, ..
 
 
 def parse_slo(text: str) -> tuple[Objective, ...]:
-    """`p99_ttft<=2s,p99_tpot<=50ms`: limits in seconds. Raises UsageError with the accepted form."""
-    found = []
-    for part in text.split(","):
-        match = re.fullmatch(
-            r"\s*((?:p50|p90|p95|p99|mean|median)_(?:ttft|tpot|itl|e2el))\s*<=\s*([\d.]+)\s*(s|ms)\s*", part
-        )
-        try:
-            limit = float(match[2]) * (0.001 if match[3] == "ms" else 1.0) if match else 0.0
-        except ValueError:
-            limit = 0.0
-        if match is None or not limit > 0:
-            raise UsageError(f"--slo {part.strip()!r}: expected METRIC<=TIME, as in p99_ttft<=2s,p99_tpot<=50ms")
-        found.append(Objective(match[1].replace("p50_", "median_"), limit))
-    return tuple(found)
+    """`p99_ttft<=2s,p99_tpot<=50ms`, as pytest's --slo reads it. Raises UsageError with the accepted form."""
+    return tuple(Objective(key_of(metric), limit_s) for metric, limit_s in parse_objectives(text).items())
 
 
 def _read(folder: Path, options: argparse.Namespace) -> Results:
@@ -144,7 +132,10 @@ def _read(folder: Path, options: argparse.Namespace) -> Results:
     if options.gpus is not None and options.gpus < 1:
         raise UsageError(f"--gpus {options.gpus}: expected a number of at least 1")
     objectives = parse_slo(options.slo) if options.slo else ()
-    results = with_points(read_folder(folder))
+    results = with_points(read_latest(folder))
+    lacking = sorted({o.metric for o in objectives if not any(o.metric in p.metrics for p in results.points)})
+    if lacking:
+        raise UsageError(f"--slo {', '.join(lacking)}: no result in {folder} holds it; name a figure that results have")
     return replace(results, points=tuple(_completed(p, options.gpus, objectives) for p in results.points))
 
 
@@ -155,7 +146,7 @@ def _completed(point: PointResult, gpus: int | None, objectives: tuple[Objective
     if objectives and point.verdict is None and point.measured:
         values = [point.metrics.get(o.metric) for o in objectives]
         if all(value is not None for value in values):
-            within = all(v <= o.limit for v, o in zip(values, objectives, strict=True) if v is not None)
+            within = all(v <= o.limit_s for v, o in zip(values, objectives, strict=True) if v is not None)
             point = replace(point, verdict="PASSED" if within else "FAILED", slo=objectives)
     return point
 
@@ -202,12 +193,13 @@ def _draw(options: argparse.Namespace) -> None:
         from plotting.report import write_report
 
         files.append(write_report([results], options.report, tiers=tiers, source=options.source))
-    _say(files, results.left_out, notes)
+    _say(files, [results], notes)
 
 
 def _compare(options: argparse.Namespace) -> None:
     from plotting import style
-    from plotting.compare import compare_data, draw_compare
+    from plotting.compare import compare_data
+    from plotting.compare_draw import draw_compare
 
     if len(options.folders) < 2:
         raise UsageError(f"compare {options.folders[0]}: two folders or more were expected, the first is the base")
@@ -232,14 +224,17 @@ def _compare(options: argparse.Namespace) -> None:
             f"{worse - data.regressions} worse without an interval to test with"
         )
     ]
-    _say(files, [left for run in runs for left in run.left_out], notes)
+    _say(files, runs, notes)
 
 
-def _say(files: Sequence[Path], left_out: Sequence[LeftOut], notes: Sequence[str]) -> None:
+def _say(files: Sequence[Path], runs: Sequence[Results], notes: Sequence[str]) -> None:
     for path in files:
         print(path)
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
+    for run in runs:
+        print(f"{run.folder}: {run.count}", file=sys.stderr)
+    left_out = [left for run in runs for left in run.left_out]
     for left in left_out[:_MOST_NAMED]:
         print(f"left out: {left.path}: {left.reason}", file=sys.stderr)
     if len(left_out) > _MOST_NAMED:

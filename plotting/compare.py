@@ -6,21 +6,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING
 
-from plotting import style
-from plotting.group import Cell, cells, dates
-from plotting.model import Results
+from bench_tests.compare.comparable import load_words, server_differences
+from bench_tests.figures import figures_where
+from bench_tests.results.schema import Results
+from plotting.group import Cell, dates, split
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-__all__ = ["COMPARED", "CompareData", "Ratio", "compare_data", "draw_compare", "ratio_interval"]
+__all__ = ["COMPARED", "CompareData", "Ratio", "compare_data", "ratio_interval"]
 
 #: metric, its name in the picture, and whether more of it is worse
-COMPARED = (("p99_ttft", "p99 TTFT", True), ("p99_tpot", "p99 TPOT", True), ("output", "output throughput", False))
-_MOST_ROWS = 64
+COMPARED = tuple((row.name, row.label, row.better == "down") for row in figures_where(compared=True))
 # two-sided 95 % quantiles of Student's t for 1 ... 10 degrees of freedom; beyond that the last is close enough
 _T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
@@ -65,23 +60,22 @@ class CompareData:
 
 
 def compare_data(base: Results, others: Sequence[Results], threshold: float = 0.05) -> CompareData:
-    """Match the points by ISL, OSL and concurrency. Formula: ratio = figure of the run / figure of the base run.
+    """Match the points by ISL, OSL, concurrency and kind of load. Formula: ratio = figure of the run / figure of the base run.
 
     A regression needs two conditions: beyond `threshold` (a share, 0.05 = 5 %) and an interval that excludes 1.
     """
     names = _names([base, *others])
-    before = {(c.isl, c.osl, c.conc): c for c in cells(base.points)}
+    before = _by_place(base)
     ratios: list[Ratio] = []
     matched: set[tuple[int, int, int]] = set()
-    every = set(before)
+    every = {place[:3] for place in before}
     for name, other in zip(names[1:], others, strict=True):
-        for cell in cells(other.points):
-            key = (cell.isl, cell.osl, cell.conc)
-            every.add(key)
-            found = [
-                r for metric in COMPARED if key in before and (r := _ratio(name, metric, before[key], cell, threshold))
-            ]
-            matched |= {key} if found else set()
+        after = _by_place(other)
+        every |= {place[:3] for place in after}
+        for place, there in after.items():
+            pair = _pair(before.get(place, []), there)
+            found = [r for metric in COMPARED if pair and (r := _ratio(name, metric, *pair, threshold))]
+            matched |= {place[:3]} if found else set()
             ratios += found
     ratios.sort(key=lambda r: (r.isl, r.osl, r.conc))
     return CompareData(
@@ -94,6 +88,24 @@ def compare_data(base: Results, others: Sequence[Results], threshold: float = 0.
         ratios=tuple(ratios),
         unmatched=len(every - matched),
     )
+
+
+def _by_place(run: Results) -> dict[tuple[int, int, int, str], list[Cell]]:
+    """The cells of each point under each kind of load; more than one where the folder holds several servers."""
+    found: dict[tuple[int, int, int, str], list[Cell]] = {}
+    for group in split(run.points):
+        for cell in group.cells:
+            load = load_words(cell.runs[0])
+            found.setdefault((cell.isl, cell.osl, cell.conc, load), []).append(cell)
+    return found
+
+
+def _pair(before: Sequence[Cell], after: Sequence[Cell]) -> tuple[Cell, Cell] | None:
+    """The two cells that are compared: those of one server each, or those of servers that differ in nothing."""
+    if len(before) == len(after) == 1:
+        return before[0], after[0]
+    alike = [(a, b) for a in before for b in after if not server_differences(a.runs[0], b.runs[0])]
+    return alike[0] if len(alike) == 1 else None
 
 
 def _names(runs: Sequence[Results]) -> list[str]:
@@ -115,7 +127,8 @@ def _caption(name: str, run: Results) -> str:
 
 
 def _figure(cell: Cell, metric: str) -> float | None:
-    return cell.throughput(metric) if metric == "output" else cell.metric(metric)
+    side = metric.removesuffix("_throughput")
+    return cell.throughput(side) if side != metric else cell.metric(metric)
 
 
 def _ratio(run: str, metric: tuple[str, str, bool], before: Cell, after: Cell, threshold: float) -> Ratio | None:
@@ -138,10 +151,11 @@ def _spread(cell: Cell, metric: str) -> tuple[float, float] | None:
     if len(cell.measured) == 1:
         own = cell.measured[0].intervals.get(metric)
         return own
+    side = metric.removesuffix("_throughput")
     logs = [
         math.log(v)
         for run in cell.measured
-        if (v := run.throughput(metric) if metric == "output" else run.metrics.get(metric))
+        if (v := run.throughput(side) if side != metric else run.metrics.get(metric))
     ]
     if len(logs) < 2:
         return None
@@ -167,137 +181,3 @@ def ratio_interval(
 def _log(high: float, low: float) -> float:
     """log(high / low), at least 0; infinite where an end is open."""
     return math.inf if high == math.inf or low <= 0 else max(0.0, math.log(high / low))
-
-
-def draw_compare(data: CompareData, *, source: str = "") -> Figure:
-    """One panel a figure, one row a point, one marker a run; the line at 1 is the base."""
-    rows, left = _rows(data)
-    with style.house():
-        figure, grid = style.figure(
-            1, 3, width=14, height=min(22.0, 3.4 + 0.235 * len(rows) * max(1, 0.6 * len(data.runs))), sharey=True
-        )
-        for axes, (metric, name, more_is_worse) in zip(grid[0], COMPARED, strict=True):
-            _draw_panel(axes, data, rows, metric)
-            axes.set_xlabel(f"{name}: run / base\n({'right' if more_is_worse else 'left'} is worse)")
-        grid[0][0].set_yticks(range(len(rows)), [f"ISL {i:,} · OSL {o:,} · conc {c}" for i, o, c in rows], fontsize=9.5)
-        grid[0][0].set_ylim(len(rows) - 0.4, -0.6)
-        _legend(grid[0][0], data)
-        missing = f"Points in one run alone, not compared: {data.unmatched}." if data.unmatched else ""
-        note = (
-            f"Marked: beyond {data.threshold:.0%} and, where files hold intervals, the 95 % interval excludes 1. "
-            f"Hollow: beyond it, but no interval to test with. {missing}"
-        )
-        more = f"{len(rows)} of {len(data.points)} points: those that changed most. " if left else ""
-        style.caption(
-            figure,
-            f"{' and '.join(data.runs)} against {data.base} (base)",
-            (*data.captions, more + note, source),
-            simulated=data.simulated,
-        )
-    return figure
-
-
-def _rows(data: CompareData) -> tuple[list[tuple[int, int, int]], int]:
-    if len(data.points) <= _MOST_ROWS:
-        return list(data.points), 0
-    change: dict[tuple[int, int, int], float] = {}
-    for r in data.ratios:
-        key = (r.isl, r.osl, r.conc)
-        change[key] = max(change.get(key, 0.0), abs(math.log(r.ratio)))
-    most = sorted(change, key=lambda key: -change[key])[:_MOST_ROWS]
-    return sorted(most), len(data.points) - _MOST_ROWS
-
-
-_STATE = {
-    "worse": (style.RED, True),
-    "worse?": (style.RED, False),
-    "better": (style.BLUE, True),
-    "better?": (style.BLUE, False),
-    "same": (style.GREY, True),
-}
-
-
-def _draw_panel(axes: Axes, data: CompareData, rows: Sequence[tuple[int, int, int]], metric: str) -> None:
-    at = {key: row for row, key in enumerate(rows)}
-    axes.axvspan(1 / (1 + data.threshold), 1 + data.threshold, color="#eeeeee", zorder=0)
-    axes.axvline(1, color=style.INK, linewidth=1.2, zorder=1)
-    for r in data.ratios:
-        if r.metric != metric or (r.isl, r.osl, r.conc) not in at:
-            continue
-        run = data.runs.index(r.run)
-        y = at[r.isl, r.osl, r.conc] + (run - (len(data.runs) - 1) / 2) * 0.7 / max(1, len(data.runs))
-        colour, filled = _STATE[r.state]
-        if r.interval:
-            low, high = max(r.interval[0], 1e-6), min(r.interval[1], 1e6)  # an open end leaves the picture
-            axes.plot([low, high], [y, y], color=colour, linewidth=1.4, zorder=2)
-        axes.plot(
-            [r.ratio],
-            [y],
-            style.MARKERS[run % len(style.MARKERS)],
-            color=colour,
-            markersize=6,
-            zorder=3,
-            markerfacecolor=colour if filled else "white",
-        )
-    axes.set_xscale("log")
-    ends = [v for r in data.ratios if r.metric == metric for v in (r.ratio, *(r.interval or ())) if 0 < v < math.inf]
-    low, high = min([*ends, 0.9]) / 1.06, max([*ends, 1.1]) * 1.06
-    axes.set_xlim(low, high)
-    from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
-
-    nice = [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 3, 5, 10, 20, 50, 100]
-    axes.xaxis.set_major_locator(FixedLocator(_spaced([v for v in nice if low <= v <= high], math.log(high / low))))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_minor_formatter(NullFormatter())
-
-
-def _spaced(values: Sequence[float], span: float) -> list[float]:
-    """1 and its neighbours, as many as stand apart."""
-    kept = [1.0]
-    for value in sorted(values, key=lambda v: abs(math.log(v))):
-        if all(abs(math.log(value / other)) > 0.15 * span for other in kept):
-            kept.append(value)
-    return sorted(kept)
-
-
-def _legend(axes: Axes, data: CompareData) -> None:
-    from matplotlib.lines import Line2D
-
-    there = {r.state for r in data.ratios}
-    words = {
-        "worse": "worse",
-        "worse?": "worse, not tested",
-        "better": "better",
-        "better?": "better, not tested",
-        "same": "no change shown",
-    }
-    handles = [
-        Line2D(
-            [],
-            [],
-            marker="o",
-            linestyle="",
-            color=_STATE[s][0],
-            markerfacecolor=_STATE[s][0] if _STATE[s][1] else "white",
-            label=words[s],
-        )
-        for s in _STATE
-        if s in there
-    ]
-    if len(data.runs) > 1:
-        handles += [
-            Line2D(
-                [],
-                [],
-                marker=style.MARKERS[i % len(style.MARKERS)],
-                linestyle="",
-                color=style.INK,
-                label=style.plain(run, 40),
-            )
-            for i, run in enumerate(data.runs)
-        ]
-    # above the first panel and as wide as it needs; the blank title keeps the room for it
-    lines = -(-len(handles) // 6)
-    axes.set_title("\n" * (lines - 1) + " ", fontsize=13, pad=8)
-    axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=6).set_in_layout(False)

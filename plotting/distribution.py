@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from bench_tests.results.schema import PointResult
 from plotting import style
-from plotting.model import PointResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,6 +36,7 @@ class Curve:
     p50: float
     p99: float
     limit: float | None
+    zero: float = 0.0  # share of values that are 0: gaps between events that came together
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,10 @@ class DistributionData:
 
 
 def distribution_data(point: PointResult, records: Records, title: str, caption: str) -> DistributionData:
-    """Formula: share(x) = requests with a latency ≤ x / completed requests. ITL pools the gaps of all of them."""
+    """Formula: share(x) = requests with a latency ≤ x / completed requests. ITL pools the gaps of all of them, those of 0 too.
+
+    The marked percentiles are the result's own figures; those of its records where it holds none.
+    """
     done = records.completed
     values = {
         "ttft": records.ttft_s()[done],
@@ -59,19 +63,23 @@ def distribution_data(point: PointResult, records: Records, title: str, caption:
         "e2el": records.e2el_s()[done],
     }
     curves = tuple(
-        _curve(metric, kept, point.limit(f"p99_{metric}"))
+        _curve(metric, kept, point)
         for metric, array in values.items()
-        if len(kept := array[np.isfinite(array) & (array > 0)])
+        if len(kept := array[np.isfinite(array) & (array >= 0)])
     )
     return DistributionData(point.point_id, title, caption, point.simulated, curves)
 
 
-def _curve(metric: str, values: NDArray[np.float64], limit: float | None) -> Curve:
+def _curve(metric: str, values: NDArray[np.float64], point: PointResult) -> Curve:
     ordered = np.sort(values)
     n = len(ordered)
     at = np.unique(np.linspace(0, n - 1, min(n, _MOST_STEPS)).round().astype(int))
-    p50, p99 = np.percentile(ordered, [50, 99])
-    return Curve(metric, n, tuple(ordered[at].tolist()), tuple(((at + 1) / n).tolist()), float(p50), float(p99), limit)
+    p50, p99 = (
+        own if (own := point.metrics.get(f"{statistic}_{metric}")) is not None else float(np.percentile(ordered, q))
+        for statistic, q in (("median", 50), ("p99", 99))
+    )
+    x, share = tuple(ordered[at].tolist()), tuple(((at + 1) / n).tolist())
+    return Curve(metric, n, x, share, p50, p99, point.limit(f"p99_{metric}"), float((ordered == 0).mean()))
 
 
 def draw_distribution(data: DistributionData, *, source: str = "") -> Figure:
@@ -97,18 +105,26 @@ def draw_distribution(data: DistributionData, *, source: str = "") -> Figure:
 def _draw_curve(axes: Axes, curve: Curve) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter
 
+    # a logarithmic axis has no 0: what is 0 is the height at which the curve enters from the left
+    steps = [(x, share) for x, share in zip(curve.x, curve.share, strict=True) if x > 0] or [(1e-6, 1.0)]
+    low, high = steps[0][0], steps[-1][0]
+    nothing = f", {curve.zero:.1%} of them 0" if curve.zero else ""
     axes.step(
-        (curve.x[0], *curve.x),
-        (0.0, *curve.share),
+        (low / 2 if curve.zero else low, *(x for x, _ in steps)),
+        (curve.zero, *(share for _, share in steps)),
         where="post",
         color=style.BLUE,
-        label=f"{curve.n:,} {'gaps' if curve.metric == 'itl' else 'requests'}",
+        label=f"{curve.n:,} {'gaps' if curve.metric == 'itl' else 'requests'}{nothing}",
     )
     for share, value, colour, marker in ((0.5, curve.p50, style.INK, "o"), (0.99, curve.p99, style.RED, "s")):
         axes.plot(
-            [value], [share], marker, color=colour, label=f"p{share * 100:.0f} = {style.seconds(value)}", zorder=4
+            [value or low / 1.15],
+            [share],
+            marker,
+            color=colour,
+            label=f"p{share * 100:.0f} = {style.seconds(value)}",
+            zorder=4,
         )
-    low, high = curve.x[0], curve.x[-1]
     if curve.limit:
         axes.axvline(
             curve.limit, color=style.RED, linestyle=(0, (5, 3)), label=f"SLO p99 ≤ {style.seconds(curve.limit)}"

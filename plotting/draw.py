@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench_tests.compare.sessions import read_latest
 from bench_tests.errors import UsageError
+from bench_tests.results.schema import LeftOut, PointResult, Results
 from plotting import style
 from plotting.distribution import distribution_data, draw_distribution
 from plotting.frontier import draw_frontier, frontier_data
@@ -16,10 +18,8 @@ from plotting.group import Group, split
 from plotting.heatmap import draw_heatmap, heatmap_data
 from plotting.latency import draw_latency, latency_data
 from plotting.lines import draw_lines, lines_data
-from plotting.model import LeftOut, PointResult, Results
 from plotting.pareto import draw_pareto, pareto_data
 from plotting.raw_records import load_records
-from plotting.read import read_folder
 from plotting.timeline import draw_timeline, timeline_data
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class Drawn:
     files: tuple[Path, ...]
     left_out: tuple[LeftOut, ...]
     notes: tuple[str, ...] = ()
+    count: str = ""  # how many files were read and left out, in words
 
 
 def draw_all(results_dir: Path, output_dir: Path, *, report: Path | None = None, details: bool = True) -> Drawn:
@@ -50,13 +51,13 @@ def draw_all(results_dir: Path, output_dir: Path, *, report: Path | None = None,
 
     Raises UsageError (one line) when the folder is missing or holds no result.
     """
-    results = with_points(read_folder(results_dir))
-    drawn = draw_results(results, output_dir, details=details)
+    results = with_points(read_latest(results_dir))
+    drawn = replace(draw_results(results, output_dir, details=details), count=results.count)
     if report is None:
         return drawn
     from plotting.report import write_report
 
-    return Drawn((*drawn.files, write_report([results], report)), drawn.left_out, drawn.notes)
+    return replace(drawn, files=(*drawn.files, write_report([results], report)))
 
 
 def with_points(results: Results) -> Results:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench_tests.results.schema import METRICS, PointResult
 from plotting.group import cells, split
-from plotting.model import METRICS, PointResult
 
 __all__ = ["export_vllm", "vllm_run"]
 

@@ -1,4 +1,4 @@
-"""Points that belong in one picture: the same model, engine, GPUs, OSL, and real or simulated."""
+"""Points that belong in one picture: the same server and OSL, under the same kind of load."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from statistics import median
+from zlib import crc32
 
-from plotting.model import PointResult
+from bench_tests.compare.comparable import group_key, load_words
+from bench_tests.results.names import parallel_words
+from bench_tests.results.schema import PointResult
 
 __all__ = ["Cell", "Group", "cells", "split"]
 
@@ -44,12 +47,12 @@ class Cell:
 
     @property
     def verdict(self) -> str:
-        """FAILED when a run failed, PASSED when one passed; then `measured` (no verdict in the file) or ERROR."""
-        verdicts = {run.verdict for run in self.runs}
-        for verdict in ("FAILED", "PASSED"):
-            if verdict in verdicts:
-                return verdict
-        return "measured" if self.measured else "ERROR"
+        """The verdict of all runs together: FAILED when one failed, else ERROR when one could not be measured.
+
+        PASSED where all that have a verdict passed; `measured` where no file holds one.
+        """
+        verdicts = {run.verdict if run.measured else "ERROR" for run in self.runs}
+        return next((word for word in ("FAILED", "ERROR", "PASSED") if word in verdicts), "measured")
 
 
 def _median(values: Iterable[float | None]) -> float | None:
@@ -59,10 +62,10 @@ def _median(values: Iterable[float | None]) -> float | None:
 
 def cells(points: Iterable[PointResult]) -> list[Cell]:
     """The points by ISL, OSL and concurrency, in that order; repeated runs share a cell."""
-    found: dict[tuple[int, int, int], list[PointResult]] = {}
+    found: dict[tuple[int, int, int, float], list[PointResult]] = {}
     for point in points:
-        found.setdefault((point.isl, point.osl, point.conc), []).append(point)
-    return [Cell(*key, tuple(runs)) for key, runs in sorted(found.items())]
+        found.setdefault((point.isl, point.osl, point.conc, point.request_rate), []).append(point)
+    return [Cell(isl, osl, conc, tuple(runs)) for (isl, osl, conc, _), runs in sorted(found.items())]
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class Group:
     simulated: bool
     points: tuple[PointResult, ...]
     cells: tuple[Cell, ...] = field(repr=False)
+    apart: str = ""  # what sets it apart from others of the folder, beside the above: parallel sizes, load, version
 
     @property
     def tiers(self) -> Mapping[str, tuple[float, ...]]:
@@ -96,7 +100,8 @@ class Group:
     @property
     def title(self) -> str:
         """What distinguishes this group from others: model, engine, GPUs, OSL."""
-        return f"{self.short_model} · {self.engine} · {self.hardware} · OSL {self.osl}"
+        apart = f" · {self.apart}" if self.apart else ""
+        return f"{self.short_model} · {self.engine} · {self.hardware}{apart} · OSL {self.osl}"
 
     @property
     def caption(self) -> str:
@@ -104,7 +109,8 @@ class Group:
         versions = sorted({p.engine_version for p in self.points if p.engine_version})
         engine = f"{self.engine} {', '.join(versions[:3])}".strip()
         kind = "SIMULATED server · " if self.simulated else ""
-        return f"{kind}{self.model} · {engine} · {self.hardware} · {dates(self.points)} · {self.sample}"
+        apart = f" · {self.apart}" if self.apart else ""
+        return f"{kind}{self.model} · {engine} · {self.hardware}{apart} · {dates(self.points)} · {self.sample}"
 
     def caption_of(self, point: PointResult) -> str:
         """The caption of a picture of `point` alone."""
@@ -128,10 +134,12 @@ class Group:
     @property
     def slug(self) -> str:
         """The group's part of a file name."""
-        words = (
-            f"{self.short_model}-{self.engine}-{self.gpus or 'x'}gpu-osl{self.osl}{'-sim' if self.simulated else ''}"
-        )
-        return re.sub(r"[^a-z0-9.]+", "-", words.lower()).strip("-.")[:80]
+        sim = "-sim" if self.simulated else ""
+        words = f"{self.short_model}-{self.engine}-{self.gpus or 'x'}gpu-osl{self.osl}{sim}"
+        plain = re.sub(r"[^a-z0-9.]+", "-", words.lower()).strip("-.")[:80]
+        apart = re.sub(r"[^a-z0-9.]+", "-", self.apart.lower()).strip("-.")
+        # long names of configurations are cut: a checksum keeps two of them in two files
+        return plain if not apart else f"{plain}-{apart if len(apart) <= 40 else f'{crc32(apart.encode()):08x}'}"
 
 
 def dates(points: Iterable[PointResult]) -> str:
@@ -150,12 +158,43 @@ def _day(date: str) -> str | None:
 
 
 def split(points: Iterable[PointResult]) -> list[Group]:
-    """The groups in `points`, the largest first."""
-    found: dict[tuple[str, str, int, int, bool], list[PointResult]] = {}
+    """The groups in `points`, the largest first.
+
+    One group is what results share that answer the same question of the same server (`group_key`), and one OSL: other
+    parallel sizes, another configuration, version or kind of load are another group.
+    """
+    found: dict[tuple[object, ...], list[PointResult]] = {}
     for point in points:
-        found.setdefault((point.model, point.engine, point.gpus or 0, point.osl, point.simulated), []).append(point)
+        found.setdefault((*group_key(point), point.osl), []).append(point)
+    several = {
+        part: len({word for members in found.values() if (word := _apart(members[0])[part])}) > 1
+        for part in ("version", "config")
+    }
     groups = [
-        Group(model, engine, gpus or None, osl, simulated, tuple(members), tuple(cells(members)))
-        for (model, engine, gpus, osl, simulated), members in found.items()
+        Group(
+            first.model,
+            first.engine,
+            first.gpus,
+            first.osl,
+            first.simulated,
+            tuple(members),
+            tuple(cells(members)),
+            " · ".join(word for part, word in _apart(first).items() if word and several.get(part, True)),
+        )
+        for members in found.values()
+        for first in members[:1]
     ]
     return sorted(groups, key=lambda g: (-len(g.cells), g.slug))
+
+
+def _apart(point: PointResult) -> dict[str, str]:
+    """What the title says beside model, engine and GPUs; parallel sizes where they are more than TP over all GPUs."""
+    sizes = parallel_words(point.parallel)
+    plain = not sizes or sizes == f"tp{point.gpus}"
+    config = "" if re.fullmatch(r"tensor_parallel_size=\d+", point.config) else point.config
+    return {
+        "parallel": "" if plain else sizes,
+        "config": config,
+        "version": point.engine_version,
+        "load": load_words(point),
+    }

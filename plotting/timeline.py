@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench_tests.results.schema import PointResult
 from plotting import style
-from plotting.model import PointResult
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -26,12 +26,11 @@ with atheris.instrument_imports(include=["bench_tests", "plotting", "prometheus_
     from bench_tests.errors import UsageError
     from bench_tests.load.worker.framing import BadFraming, Framing
     from bench_tests.load.worker.stream import Answer, _Reader, parse_answer
-    from bench_tests.results.files import read_result
+    from bench_tests.results.read import read_file, read_one
     from bench_tests.server.info import read_server_info
     from bench_tests.server.metrics import parse_metrics
     from bench_tests.sweep.point import Point, keyword_tokens, rewrite_keyword
     from bench_tests.sweep.profile import load_profile
-    from plotting.read import read_file
 
 from tests.support.stream_bytes import FOLDER, HEAD, chunked
 
@@ -141,7 +140,7 @@ def _seeds() -> None:
         answer=(answer, [body.partition(b"\r\n\r\n")[2] for body in bodies] + [_unchunked(body) for body in bodies]),
         framing=(framing, [b"\x10\x50\xa0\xff" + body for body in bodies] + [b"\1\2\3\4" + HEAD + b"\r\n"]),
         server_info=(_file("server_info.txt", read_server_info), [info]),
-        result=(_file("x.json", read_result), results),
+        result=(_file("x.json", read_one), results),
         picture=(_file("y.json", lambda path: read_file(path, SCRATCH)), results),
         profile=(_file("mine.toml", _profile), profiles),
         metrics=(metrics, [families]),

@@ -19,7 +19,7 @@ from typing import Any
 
 from bench_tests.errors import NotMeasured
 from bench_tests.paths import PACKAGE, ROOT
-from bench_tests.results.files import write_bytes
+from bench_tests.results.write import write_bytes
 
 __all__ = [
     "FIGURES",

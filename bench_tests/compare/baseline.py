@@ -1,4 +1,4 @@
-"""A sweep against an earlier one: which results compare, and what the comparison says. Knows results and the verdicts."""
+"""A sweep against an earlier one: which results compare, and what the comparison says."""
 
 from __future__ import annotations
 
@@ -8,15 +8,27 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from bench_tests.compare.comparable import differences
 from bench_tests.compare.regression import Change, PointRuns, RunSample, SweepComparison, compare_sweeps
 from bench_tests.compare.samples import sample_of_records, sample_of_summary
+from bench_tests.compare.sessions import latest_sessions
 from bench_tests.errors import NotMeasured, UsageError
+from bench_tests.figures import FIGURES, label_of
 from bench_tests.load.records import Records
-from bench_tests.results.files import read_results, same_measurement
+from bench_tests.results.read import as_read, read_folder
+from bench_tests.results.schema import PointResult
 from bench_tests.sweep.point import Point
 from bench_tests.sweep.units import format_s
 
-__all__ = ["Baseline", "change_line", "compare", "point_of", "read_baseline", "save_baseline"]
+__all__ = ["Baseline", "Entry", "change_line", "compare", "read_baseline", "save_baseline"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One earlier run: its result, and what a comparison needs of its requests, taken when it was read."""
+
+    result: PointResult
+    sample: RunSample
 
 
 @dataclass(frozen=True)
@@ -24,46 +36,35 @@ class Baseline:
     """The valid results of earlier runs, by point; what could not be used is named with its reason."""
 
     folder: Path
-    results: dict[Point, list[tuple[Path, dict[str, Any]]]]
+    results: dict[Point, list[Entry]]
     left_out: list[str] = field(default_factory=list)
 
 
-def point_of(result: Mapping[str, Any]) -> Point | None:
-    """The point of a result; older files do not name it, then it follows from their totals."""
-    named = result.get("point")
-    try:
-        if isinstance(named, Mapping):
-            return Point(int(named["isl"]), int(named["osl"]), int(named["conc"]))
-        completed = int(result["completed"])
-        isl = round(float(result["total_input_tokens"]) / completed)
-        return Point(isl, round(float(result["total_output_tokens"]) / completed), int(result["max_concurrency"]))
-    except (KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError, UsageError):
-        return None
-
-
 def read_baseline(folder: Path) -> Baseline:
-    """Read a folder of results, and its folders: one run or several. Raises UsageError when nothing can be used."""
-    found: dict[Point, list[tuple[Path, dict[str, Any]]]] = {}
-    left_out = []
+    """Read a folder of results, and its folders: one run or several. Raises UsageError when nothing can be used.
+
+    Everything is taken now: what this session writes into the same folder afterwards is not in it.
+    """
+    found: dict[Point, list[Entry]] = {}
+    left_out: list[str] = []
+    mend = f"keep one with --save-baseline {folder}"
     if not folder.is_dir():
-        raise UsageError(f"--baseline {folder}: no such folder; keep one with --save-baseline {folder}")
-    for place in [
-        folder,
-        *sorted(p for p in folder.iterdir() if p.is_dir() and p.name not in ("records", "plots", "logs")),
-    ]:
-        for path, result in read_results(place):
-            if isinstance(result, UsageError):
-                left_out.append(str(result))
-                continue
-            point = point_of(result)
-            if point is None:
-                left_out.append(f"{path}: it names no point")
-            elif result.get("verdict") == "ERROR" or not result.get("completed"):
-                left_out.append(f"{path}: it was not measured")
+        raise UsageError(f"--baseline {folder}: {'not a' if folder.exists() else 'no such'} folder; {mend}")
+    try:
+        below = sorted(p for p in folder.iterdir() if p.is_dir() and p.name not in ("records", "plots", "logs"))
+    except OSError as why:
+        raise UsageError(f"--baseline {folder}: {why.strerror}; name a folder that can be read") from why
+    for place in [folder, *below]:
+        results = latest_sessions(read_folder(place, "--baseline", below=False))
+        left_out += [f"{left.path}: {left.reason}" for left in results.left_out]
+        for result in results.points:
+            if result.measured:
+                found.setdefault(result.case, []).append(Entry(result, _sample(result)))
             else:
-                found.setdefault(point, []).append((path, result))
+                left_out.append(f"{result.source}: it was not measured")
     if not found:
-        raise UsageError(f"--baseline {folder}: no result to compare with; keep one with --save-baseline {folder}")
+        first = f" ({left_out[0]})" if left_out else ""
+        raise UsageError(f"--baseline {folder}: no result to compare with{first}; {mend}")
     return Baseline(folder, found, left_out)
 
 
@@ -95,58 +96,57 @@ def compare(
     then: dict[Point, list[RunSample]] = {}
     different: dict[Point, list[str]] = {}
     passed_over: dict[str, None] = {}
-    for path, result in measured:
-        point = point_of(result)
-        if point is None or result.get("verdict") == "ERROR":
+    ours_read = [as_read(result, path) for path, result in measured]
+    own = {(result.run_id, result.point_id, result.run) for result in ours_read if result.run_id}
+    kept = {
+        point: [e for e in entries if (e.result.run_id, e.result.point_id, e.result.run) not in own]
+        for point, entries in baseline.results.items()
+    }
+    for result in ours_read:
+        if not result.measured:
             continue
-        earlier = baseline.results.get(point, [])
-        differences = [_differences(result, other) for _, other in earlier]
-        names = sorted({name for found in differences for name in found})
-        if earlier and all(differences):
+        point = result.case
+        earlier = kept.get(point, [])
+        if not earlier and point in kept:  # --resume has reused what lies in the baseline
+            different[point] = ["the baseline holds this very run alone"]
+            continue
+        found_in = [differences(entry.result, result) for entry in earlier]
+        names = sorted({name for found in found_in for name in found})
+        if earlier and all(found_in):
             different[point] = names
             if not allow_different:
                 continue
         elif names:  # after an upgrade: what was kept of the old version may stay where it is
-            earlier = [entry for entry, found in zip(earlier, differences, strict=True) if not found]
+            earlier = [entry for entry, found in zip(earlier, found_in, strict=True) if not found]
             passed_over |= dict.fromkeys(names)
-        now.setdefault(point, []).append(_sample(path, result))
+        now.setdefault(point, []).append(_sample(result))
         if point not in then:
-            then[point] = [_sample(*entry) for entry in earlier]
-    for point, entries in baseline.results.items():
+            then[point] = [entry.sample for entry in earlier]
+    for point, entries in kept.items():
         if point not in now and point not in different:
-            then[point] = [_sample(*entry) for entry in entries]
+            then[point] = [entry.sample for entry in entries]
     ours = [PointRuns(point, runs) for point, runs in now.items()]
     theirs = [PointRuns(point, runs) for point, runs in then.items() if runs]
     found = compare_sweeps(ours, theirs)
     if passed_over:
         words = f"kept runs that differ in {'; '.join(passed_over)} were passed over: others are of the same"
         found = replace(found, notes=(*found.notes, words))
+    if baseline.left_out:
+        more = f" and {len(baseline.left_out) - 3} more" if len(baseline.left_out) > 3 else ""
+        words = f"left out of the baseline: {'; '.join(baseline.left_out[:3])}{more}"
+        found = replace(found, notes=(*found.notes, words))
     return found, different
 
 
-def _differences(result: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    differences = same_measurement(other, result)
-    if "server" not in other and other.get("model_id") != result.get("model_id"):
-        differences.append(f"model: {other.get('model_id')!r} and {result.get('model_id')!r}")
-    if "settings" not in other:  # an older file: what it says of its settings
-        for key in ("num_prompts", "request_rate", "burstiness"):
-            if key in other and other[key] != result.get(key):
-                differences.append(f"{key}: {other[key]!r} and {result.get(key)!r}")
-    return differences
-
-
-def _sample(path: Path, result: Mapping[str, Any]) -> RunSample:
+def _sample(result: PointResult) -> RunSample:
     """The requests of a run where its records are there and inside of its folder, else its summary figures."""
-    named = result.get("records")
-    if isinstance(named, str):
-        file = (path.parent / named).resolve()
-        if file.is_relative_to(path.parent.resolve()) and file.exists():
-            try:
-                closed = result.get("request_rate") in ("inf", None)
-                return sample_of_records(Records.load(file), int(result.get("max_concurrency", 1)) if closed else 1)
-            except UsageError:
-                pass  # the summary is there all the same
-    return sample_of_summary(result)
+    if result.records is not None:
+        try:
+            closed = result.request_rate == float("inf")
+            return sample_of_records(Records.load(result.records), result.conc if closed else 1)
+        except UsageError:
+            pass  # the summary is there all the same
+    return sample_of_summary({**result.metrics, "completed": result.n, "num_prompts": result.raw.get("num_prompts")})
 
 
 def change_line(change: Change) -> str:
@@ -155,10 +155,10 @@ def change_line(change: Change) -> str:
     def percent(ratio: float) -> str:
         return f"{(ratio - 1) * 100:+.1f}"
 
-    name = change.metric.replace("_", " ").replace("ttft", "TTFT").replace("tpot", "TPOT")
+    name = label_of(change.metric)
     if change.point is None:
         values = "over the whole sweep "
-    elif change.metric.endswith("throughput"):
+    elif FIGURES[change.metric].unit == "tok/s":
         values = f"{change.baseline:,.0f} → {change.current:,.0f} tok/s "
     else:
         values = f"{format_s(change.baseline)} → {format_s(change.current)} "

@@ -15,7 +15,8 @@ from bench_tests.calibration.store import Calibration, calibration_for, calibrat
 from bench_tests.load.plan import LoadPlan
 from bench_tests.load.records import Records
 from bench_tests.load.team import LoadRun
-from bench_tests.results.files import SCHEMA_VERSION, result_name
+from bench_tests.results.names import result_name
+from bench_tests.results.schema import SCHEMA_VERSION
 from bench_tests.server.attach import ServedModel
 from bench_tests.server.metrics import Metrics
 from bench_tests.server.served import Served
@@ -42,6 +43,7 @@ class Facts:
     hosts: Sequence[str] = ()  # that carry the load; empty: this one
     run_id: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}")
     seed: int = 0
+    resumes: set[str] = field(default_factory=set)  # earlier sessions whose results this one reuses
 
     def __post_init__(self) -> None:
         chosen = self.profile.load.seed
@@ -55,8 +57,7 @@ class Facts:
 
     def path(self, point: Point, run: int) -> Path:
         """Where the result of this run of the point is kept."""
-        tp = self.profile.server.tensor_parallel
-        return self.results_dir / f"{result_name(self.profile.name, self.engine, tp, point, run)}.json"
+        return self.results_dir / f"{result_name(self.profile, self.engine, point, run)}.json"
 
     def settings(self, point: Point) -> dict[str, Any]:
         """All that shapes the load of a point, but for the seed: what two results must share to be comparable."""
@@ -132,6 +133,7 @@ class Facts:
             "engine_version": self.model.version,
             "profile": profile.name,
             "run_id": self.run_id,
+            "resumes": sorted(self.resumes - {self.run_id}),
             "run": run,
             "point": point.as_dict(),
             "num_prompts": int(records.measured.sum()) if self.budget(point) else profile.num_prompts(point),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bench_tests.compare.resume import answer_of, earlier_result, prompts_drawn
 from bench_tests.errors import NotMeasured, ServerGone, ServerStuck, UsageError
 from bench_tests.load.ending import End, EndedEarly, Ending
 from bench_tests.load.hosts import srun_prefixes
@@ -18,8 +19,7 @@ from bench_tests.load.plan import LoadPlan
 from bench_tests.load.records import KINDS, Records
 from bench_tests.load.team import LoadRun, Progress, run_load
 from bench_tests.measure.facts import Facts
-from bench_tests.results.files import write_bytes, write_result
-from bench_tests.results.resume import answer_of, earlier_result, prompts_drawn
+from bench_tests.results.write import write_bytes, write_result
 from bench_tests.server.attach import context_needed, find_vocab
 from bench_tests.server.client import post_json, why_unhealthy
 from bench_tests.server.metrics import Metrics, read_metrics
@@ -97,6 +97,11 @@ class Sweep(Facts):
     def pass_over_prompts(self) -> None:
         """With a fixed seed: prompts that results in the directory have had are not drawn again."""
         self.serial = max(self.serial, prompts_drawn(self.results_dir, self.seed))
+
+    def join_sessions(self, cases: Iterable[tuple[Point, int]]) -> None:
+        """Before the first load: the sessions whose results of these cases will be reused, and this one, count as one."""
+        reused = (self.kept(point, run) for point, run in cases)
+        self.resumes |= {str(found.result["run_id"]) for found in reused if found and found.result.get("run_id")}
 
     def kept(self, point: Point, run: int) -> Measurement | None:
         """A valid result of an earlier session that answers the same question of the same server, if there is one."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Generator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,6 +70,7 @@ async def sweep(request: pytest.FixtureRequest) -> AsyncIterator[Sweep]:
                 found.repeated.planned.setdefault(point, []).append(run)
         if state.option("--resume"):
             found.pass_over_prompts()
+            found.join_sessions(state.selected)
         state.terminal.header(found, state.selected)
         yield found
     finally:
@@ -143,16 +143,14 @@ def _properties(measurement: Measurement) -> list[tuple[str, object]]:
 @pytest.fixture(scope="session")
 def comparison(request: pytest.FixtureRequest) -> SweepComparison:
     """This session's measurements against --baseline. Raises NotMeasured where there is nothing to compare."""
-    from bench_tests.compare.baseline import compare, read_baseline
+    from bench_tests.compare.baseline import compare
 
     state = request.config.stash[STATE]
-    try:
-        baseline = read_baseline(Path(state.option("--baseline")))
-    except UsageError as why:
-        raise NotMeasured(str(why)) from None
+    if state.baseline is None:
+        raise NotMeasured("there is no baseline; name one with --baseline DIR")
     measured = [(m.path, m.result) for m in state.measurements.values()]
     state.comparison, state.different = compare(
-        measured, baseline, allow_different=bool(state.option("--allow-different"))
+        measured, state.baseline, allow_different=bool(state.option("--allow-different"))
     )
     return state.comparison
 

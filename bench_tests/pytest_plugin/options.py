@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bench_tests.compare.baseline import read_baseline
 from bench_tests.errors import NotMeasured, ServerError, UsageError
 from bench_tests.pytest_plugin.pictures import draw
 from bench_tests.pytest_plugin.state import STATE, Session, concerns_us, is_ours
@@ -69,6 +70,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         state.choice = asyncio.run(choose(state.option))
         _writable(state)
         state.points = selected_points(state.choice.profile, state.option("--point"))
+        if state.option("--baseline") and not session.config.option.collectonly:
+            state.baseline = read_baseline(Path(state.option("--baseline")))
     except UsageError as why:
         raise pytest.UsageError(str(why)) from None
     except ServerError as why:

@@ -25,7 +25,9 @@ def draw(state: Session, say: Callable[[str], None], details: bool) -> list[Path
     except (UsageError, OSError) as why:  # a full disk must not end the session with the code of a breach
         say(f"no pictures: {why}")
         return []
-    for left in drawn.left_out:
+    if drawn.left_out:
+        say(drawn.count)
+    for left in drawn.left_out[:20]:
         say(f"left out: {left.path}: {left.reason}")
     for note in drawn.notes:
         say(note)

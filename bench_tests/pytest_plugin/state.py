@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from bench_tests.compare.baseline import Baseline
 from bench_tests.compare.regression import SweepComparison
 from bench_tests.measure.point import Measurement
 from bench_tests.paths import CHECKOUT, PACKAGE
@@ -34,6 +35,7 @@ class Session:
         self.breaches = 0  # cases that failed: beyond an objective, or slower than the baseline
         self.comparison: SweepComparison | None = None
         self.different: dict[Point, list[str]] = {}
+        self.baseline: Baseline | None = None  # read before the first load
         self.terminal = Terminal(config)
         self.interrupt = Interrupt()
 

@@ -158,7 +158,7 @@ def apply_options(profile: Profile, option: Callable[[str], Any]) -> Profile:
             table, _, key = one.sets.partition(".")
             tables.setdefault(table, {})[key] = value
     changed: dict[str, Any] = {name: replace(getattr(profile, name), **keys) for name, keys in tables.items()}
-    profile = replace(profile, **changed)
+    profile = replace(profile, **changed, load_of_file=profile.load)
     if option("--slo") is not None:
         profile = replace(profile, slo=replace(profile.slo, limits_s=option("--slo"), overrides=()))
     if option("--goodput") is not None:

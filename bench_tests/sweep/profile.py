@@ -61,6 +61,7 @@ class Profile:
     sim: settings.Sim = field(default_factory=settings.Sim)
     slo: Slo = field(default_factory=Slo)
     goodput: Goodput | None = None
+    load_of_file: settings.Load | None = None  # [load] as the file has it, where options override it
 
     @property
     def points(self) -> list[Point]:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from plotting.model import Results
+from bench_tests.results.schema import Results
 from plotting.report.payload import as_json, payload
 
 __all__ = ["render_report", "write_report"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from plotting.model import PointResult
+from bench_tests.results.schema import PointResult
 
 __all__ = ["advice"]
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench_tests.errors import UsageError
+from bench_tests.results.schema import PointResult, Results
 from plotting.compare import compare_data
 from plotting.distribution import distribution_data
 from plotting.group import split
-from plotting.model import PointResult, Results
 from plotting.raw_records import load_records
 from plotting.report.advice import advice
 from plotting.report.charts import compare_chart, group_charts
@@ -129,7 +129,7 @@ def _row(run: int, point: PointResult) -> dict[str, Any]:
         "advice": advice(point),
         "metrics": {k: _short(v) for k, v in point.metrics.items()} if point.measured else {},
         "intervals": {k: [_short(low), _short(high)] for k, (low, high) in point.intervals.items()},
-        "slo": [[o.metric, o.limit] for o in point.slo],
+        "slo": [[o.metric, o.limit_s] for o in point.slo],
         "input": _short(point.throughput("input")) if point.measured else None,
         "output": _short(point.throughput("output")) if point.measured else None,
     }

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from bench_tests.load.records import Records
-from bench_tests.results.files import read_result
+from bench_tests.results.read import read_one
 from bench_tests.sim.simulator import SimSpec, Simulator
 
 __all__ = ["kill_and_resume", "test_kills"]
@@ -58,7 +58,9 @@ def whole_results(folder: Path) -> dict[str, tuple[str, int]]:
     """Name → (run_id, time of writing) of each result; raises where one, or its records, is not whole."""
     found = {}
     for path in sorted((folder / "results").glob("kill_*.json")):
-        result = read_result(path)
+        read = read_one(path)
+        assert read is not None, path
+        result = read.raw
         assert result["verdict"] == "PASSED", result["messages"]
         assert len(Records.load(path.parent / result["records"])) == result["num_prompts"]
         found[path.name] = (result["run_id"], path.stat().st_mtime_ns)

@@ -101,7 +101,7 @@ def test_export_writes_what_vllm_reads(tmp_path: Path) -> None:
         (["--output", "x.png", "--tiers-ttft", "1,zwei", "--results-dir", "GOOD"], "--tiers-ttft 1,zwei"),
         (["--output", "x.png", "--tiers-tpot", "-5", "--results-dir", "GOOD"], "--tiers-tpot"),
         (["--output", "x.png", "--gpus", "0", "--results-dir", "GOOD"], "--gpus 0"),
-        (["--output", "x.png", "--slo", "p99<2", "--results-dir", "GOOD"], "METRIC<=TIME"),
+        (["--output", "x.png", "--slo", "p99<2", "--results-dir", "GOOD"], "METRIC<=LIMIT"),
         (["--output", "FOREIGN/report.json/x.png", "--results-dir", "GOOD"], "can be written"),
         (["compare", "GOOD"], "two folders"),
         (["compare", "GOOD", "EMPTY"], "nothing to draw"),
@@ -152,7 +152,7 @@ def test_it_runs_as_a_module(tmp_path: Path) -> None:
 def test_parsers() -> None:
     assert parse_tiers("20,35", "--tiers-tpot", 0.001) == (0.02, 0.035)
     assert parse_tiers(None, "--tiers-tpot", 0.001) == ()
-    assert [(o.metric, o.limit) for o in parse_slo("p99_ttft<=2s,p50_tpot<=50ms")] == [
+    assert [(o.metric, o.limit_s) for o in parse_slo("p99_ttft<=2s,p50_tpot<=50ms")] == [
         ("p99_ttft", 2.0),
         ("median_tpot", 0.05),
     ]

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench_tests.results.formats import to_point
+from bench_tests.verdict.summary import summarize
 from plotting import PointResult, Results, read_folder
 from plotting.compare import compare_data, ratio_interval
 from plotting.distribution import distribution_data
-from plotting.formats import to_point
 from plotting.frontier import chosen_tiers, frontier_data
 from plotting.group import Group, split
 from plotting.heatmap import heatmap_data
@@ -143,7 +144,8 @@ def test_heat_map_tells_failed_error_and_missing_apart(sweep: Results) -> None:
 
 def test_distribution_is_the_share_of_completed_requests() -> None:
     records = example_records(n=100, fail=10)
-    data = distribution_data(point(256, 8), records, "t", "c")
+    bare = replace(point(256, 8), metrics={})  # a file that holds no percentiles of its own
+    data = distribution_data(bare, records, "t", "c")
     curves = {curve.metric: curve for curve in data.curves}
     assert list(curves) == ["ttft", "tpot", "itl", "e2el"]
     assert curves["ttft"].n == 90
@@ -204,11 +206,24 @@ def test_an_interval_with_an_open_end_settles_only_the_other_side() -> None:
     assert high == math.inf
 
 
+def test_the_distribution_of_gaps_holds_those_of_zero_and_marks_the_results_own_percentiles() -> None:
+    whole = example_records(n=100)
+    together = whole.event_s.copy()
+    together[1::2] = together[0::2]  # events two by two in one read
+    records = replace(whole, event_s=together)
+    result = summarize(records, 8)
+    data = distribution_data(to_point(example_result(256, conc=8) | result, Path("r.json")), records, "t", "c")
+    itl = next(curve for curve in data.curves if curve.metric == "itl")
+    assert itl.n == 100 * 23
+    assert itl.zero == pytest.approx(12 / 23)
+    assert (itl.p50, itl.p99) == (result["median_itl"], result["p99_itl"]) == (0.0, result["p99_itl"])
+
+
 def test_less_throughput_is_worse() -> None:
     old = [point(256, 8, run=r, output_throughput=v) for r, v in ((1, 100.0), (2, 101.0), (3, 99.0))]
     new = [point(256, 8, run=r, output_throughput=v) for r, v in ((1, 80.0), (2, 81.0), (3, 79.0))]
     data = compare_data(results("a", *old), [results("b", *new)])
-    ratio = next(r for r in data.ratios if r.metric == "output")
+    ratio = next(r for r in data.ratios if r.metric == "output_throughput")
     assert ratio.state == "worse"
     assert ratio.ratio == pytest.approx(0.8)
     assert data.regressions == 1

@@ -13,7 +13,8 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from plotting import Results, draw_all, read_folder, style
-from plotting.compare import compare_data, draw_compare
+from plotting.compare import compare_data
+from plotting.compare_draw import draw_compare
 from plotting.distribution import distribution_data, draw_distribution
 from plotting.frontier import draw_frontier, frontier_data
 from plotting.group import Group, split
@@ -129,7 +130,7 @@ def test_comparison_of_two_and_of_three_runs(sweep: Results, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("isls", [(1024,), (1, 2), tuple(range(1000, 300_000, 1000)), (1024, 1025, 1_000_000)])
 def test_any_grid_keeps_its_labels_apart(isls: tuple[int, ...]) -> None:
-    from plotting.formats import to_point
+    from bench_tests.results.formats import to_point
     from tests.support.plotting_examples import example_result
 
     points = [to_point(example_result(isl, conc=conc), Path("x.json")) for isl in isls for conc in (1, 1000)]
@@ -140,7 +141,7 @@ def test_any_grid_keeps_its_labels_apart(isls: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
 def test_names_from_files_are_no_formulas_and_no_markup(tmp_path: Path, suffix: str) -> None:
-    from plotting.formats import to_point
+    from bench_tests.results.formats import to_point
     from tests.support.plotting_examples import example_result
 
     hostile = "a/$\\frac{1}{0$ <script>alert(1)</script> \x1b[31m\n\u202e 模型" + "x" * 500
@@ -187,7 +188,7 @@ def test_broken_records_cost_their_own_pictures_only(tmp_path: Path) -> None:
 
 
 def test_an_open_interval_is_an_arrow_that_the_caption_explains() -> None:
-    from plotting.formats import to_point
+    from bench_tests.results.formats import to_point
     from tests.support.plotting_examples import example_result
 
     points = [to_point(example_result(conc=c, ci95={"p99_ttft": [0.1, None]}), Path("x.json")) for c in (1, 2)]

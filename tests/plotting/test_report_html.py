@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from bench_tests.results.formats import to_point
 from plotting import Results, read_folder
-from plotting.formats import to_point
 from plotting.report import render_report, write_report
 from plotting.report.advice import advice
 from plotting.report.payload import as_json

@@ -14,7 +14,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench_tests.errors import BenchError, ServerError, UsageError
-from bench_tests.results.files import read_result, read_results, write_result
 from bench_tests.server.attach import clean_url, context_needed, find_vocab, look_at
 from bench_tests.server.client import get, why_unhealthy, why_unreachable
 from bench_tests.server.info import read_server_info
@@ -311,37 +310,6 @@ def test_no_server_info_raises_anything_but_a_usage_error(tmp_path: Path, data: 
         assert info.url.startswith("http")
     except UsageError as why:
         about(why, "server_info.txt")
-
-
-values = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
-    lambda c: st.lists(c, max_size=3) | st.dictionaries(st.text(max_size=5), c, max_size=3),
-    max_leaves=8,
-)
-
-
-@given(
-    data=st.dictionaries(st.sampled_from(["completed", "schema_version", "verdict", "server", "settings", "point", "p99_ttft"]), values).map(lambda v: json.dumps(v).encode())
-    | st.binary(max_size=60)
-    | st.sampled_from([b"[" * 100_000, b"9" * 5000, b'{"completed": 1' + b"0" * 5000 + b"}", b"{}", b"null"])
-)  # fmt: skip
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_result_file_raises_anything_but_a_usage_error(tmp_path: Path, data: bytes) -> None:
-    path = tmp_path / "x.json"
-    path.write_bytes(data)
-    try:
-        read_result(path)
-    except UsageError as why:
-        about(why, "x.json")
-    assert len(list(read_results(tmp_path))) == 1
-
-
-@given(values)
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_what_is_written_is_read(tmp_path: Path, value: object) -> None:
-    write_result(tmp_path / "y.json", {"completed": 1, "value": value})
-    assert read_result(tmp_path / "y.json")["completed"] == 1
-    (tmp_path / "y.json").unlink()
 
 
 # ---- counters

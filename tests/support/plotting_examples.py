@@ -77,7 +77,7 @@ def example_result(
         "engine": "vllm",
         "engine_version": "0.32.0",
         "profile": "demo",
-        "run_id": f"r{run}",
+        "run_id": "20260301-101500-aaaaaa",
         "run": run,
         "point": {"isl": isl, "osl": osl, "conc": conc},
         "num_prompts": n,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench_tests.results.resume import answer_of, prompts_drawn
+from bench_tests.compare.resume import answer_of, prompts_drawn
 from bench_tests.sim.simulator import Simulator
 from bench_tests.sim.spec import SimSpec
 from tests.support.suite import run_suite
@@ -22,7 +22,15 @@ ASKED: dict[str, Any] = {
 
 def keep(folder: Path, **changes: Any) -> Path:
     path = folder / "one.json"
-    result = {"completed": 40, "verdict": "PASSED", "client": {"job_id": "7"}, **ASKED, **changes}
+    result = {
+        "completed": 40,
+        "verdict": "PASSED",
+        "client": {"job_id": "7"},
+        "output_throughput": 1.0,
+        **ASKED,
+        **changes,
+    }
+    result["point"] = {"isl": 8, "osl": 8, "conc": 4}
     path.write_text(json.dumps(result))
     return path
 
@@ -38,6 +46,7 @@ def test_an_answer_to_the_same_question_is_kept(tmp_path: Path) -> None:
         {"verdict": "ERROR"},
         {"verdict": None},
         {"settings": {**ASKED["settings"], "num_prompts": 41}},
+        {"settings": {**ASKED["settings"], "request_rate": 8.0}},
         {"slo": {"mode": "confident", "objectives": []}},
         {"server": {**ASKED["server"], "gpus": 4}},
         {"server": {**ASKED["server"], "base_url": "http://b:1"}},

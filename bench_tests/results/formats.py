@@ -1,7 +1,7 @@
 """From one JSON object to a PointResult, for each of the formats in use.
 
-Ours and the older client's: flat keys, seconds. `vllm bench serve --save-result`: the same names with `_ms`.
-InferenceX aggregates: `tput_per_gpu`, `conc`, `isl`, `hw`, seconds.
+Ours and the older client's: flat keys, seconds. `vllm bench serve --save-result`: the same names with `_ms`. SGLang's:
+likewise, with `e2e_latency`. InferenceX aggregates: `tput_per_gpu`, `conc`, `isl`, `hw`, seconds. Others: results/others.py.
 """
 
 from __future__ import annotations
@@ -12,20 +12,30 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from plotting.model import METRICS, Objective, PointResult
+from bench_tests.errors import UsageError
+from bench_tests.figures import FIGURES, LATENCIES, figures_where
+from bench_tests.results.names import gpus_of, parallel_in
+from bench_tests.results.others import NotAResult, translated
+from bench_tests.results.schema import SCHEMA_VERSION, Objective, PointResult
+from bench_tests.sweep.point import Point
 
 __all__ = ["NotAResult", "to_point"]
 
-_STATISTICS = ("mean", "median", "std", "p90", "p95", "p99")
-_RATES = ("input_throughput", "output_throughput", "total_token_throughput", "request_throughput", "request_goodput")
-_IN_NAME = re.compile(r"_tp(\d{1,4})_isl(\d{1,8})_osl(\d{1,8})_conc\d+")
+_RATES = tuple(row.name for row in FIGURES.values() if row.unit in ("tok/s", "req/s"))
+_LENGTHS_IN_NAME = re.compile(r"_isl(\d{1,8})_osl(\d{1,8})(?:_|$)")
 _RUN_IN_NAME = re.compile(r"_run(\d{1,6})$")
+_SERVE_IN_FOLDER = re.compile(r"^SERVE-+(.*?)-+BENCH(?:-|$)")  # `vllm bench sweep serve` names its folders so
 _LONG_LIST = 200  # raw per-request lists of other tools: not wanted, and large
 _NAME_CHARS = 200
-
-
-class NotAResult(ValueError):
-    """The object is no result of a point; the text says what is missing or wrong."""
+_AGREE = 0.1  # a stated length and the mean of what was sent agree to this share
+#: names of the sizes in result files, ours and others', and their short names
+_SIZES = {
+    "tensor_parallel": "tp", "tensor_parallel_size": "tp", "tp": "tp", "tp_size": "tp",
+    "pipeline_parallel": "pp", "pipeline_parallel_size": "pp", "pp": "pp", "pp_size": "pp",
+    "data_parallel": "dp", "data_parallel_size": "dp", "dp": "dp", "dp_size": "dp",
+    "expert_parallel": "ep", "expert_parallel_size": "ep", "ep": "ep", "ep_size": "ep",
+    "pcp_size": "pcp", "dcp_size": "dcp",
+}  # fmt: skip
 
 
 def _number(value: object) -> float | None:
@@ -60,30 +70,41 @@ def _first(*values: int | None) -> int | None:
 
 def to_point(raw: Mapping[str, Any], source: Path) -> PointResult:
     """The point that `raw` describes. Raises NotAResult with the reason when it describes none."""
+    version = _number(raw.get("schema_version")) or 0
+    if version > SCHEMA_VERSION:
+        raise NotAResult(f"schema_version {version:g} is newer than this suite's {SCHEMA_VERSION}; update it")
+    if _count(raw.get("run_number")) is None and _number(raw.get("run_number")) is not None:
+        raise NotAResult("warm-up run: run_number is below 0")
+    raw = translated(raw)
     aggregate = "tput_per_gpu" in raw and ("hw" in raw or "conc" in raw)
     server = _map(raw.get("server"))
     point = _map(raw.get("point"))
-    named = _IN_NAME.search(source.stem)
+    named = _LENGTHS_IN_NAME.search(source.stem)
     n = _count(raw.get("completed"))
     conc = _first(_count(point.get("conc")), _count(raw.get("max_concurrency")), _count(raw.get("conc")))
-    if not conc:
-        raise NotAResult("no max_concurrency (or point.conc) of at least 1")
-    isl = _length(point.get("isl"), raw, "input", n, int(named[2]) if named else None)
-    osl = _length(point.get("osl"), raw, "output", n, int(named[3]) if named else None)
+    rate = _rate(point if point.get("rate") else raw)
+    workload = _workload(point.get("workload"))
+    if not conc and not math.isfinite(rate) and not workload:
+        raise NotAResult("no max_concurrency (or point.conc) of at least 1, and no request rate")
+    own_lengths = bool(workload) and not point.get("isl")  # a trace or a dataset has lengths of its own
+    isl = 0 if own_lengths else _length(point.get("isl"), raw, "input", n, int(named[1]) if named else None)
+    osl = 0 if own_lengths else _length(point.get("osl"), raw, "output", n, int(named[2]) if named else None)
     metrics = _latencies(raw, zero_is_none=not n) | _rates(raw)
     verdict = raw.get("verdict") if raw.get("verdict") in ("PASSED", "FAILED", "ERROR") else None
     # an ERROR has no figures and is still a point of the grid; anything else without figures is no result
     if verdict != "ERROR" and n != 0 and not aggregate and "output_throughput" not in metrics:
         raise NotAResult("no output_throughput")
     run_in_name = _RUN_IN_NAME.search(source.stem)
+    parallel = _parallel(raw, server) or ({} if server else parallel_in(source.stem))
+    folder = _SERVE_IN_FOLDER.match(source.parent.name)
     steady = _map(raw.get("steady_state"))
     start, end = _number(steady.get("start_s")), _number(steady.get("end_s"))
     return PointResult(
         isl=isl,
         osl=osl,
-        conc=conc,
-        run=_first(_count(raw.get("run")), int(run_in_name[1]) if run_in_name else None) or 1,
-        gpus=_gpus(raw, server, int(named[1]) if named else None),
+        conc=conc or 0,
+        run=_run(raw, int(run_in_name[1]) if run_in_name else 1),
+        gpus=_gpus(raw, server, parallel),
         model=_text(raw.get("model_id")) or _text(raw.get("model")) or _text(server.get("model")) or "unknown model",
         engine=_text(raw.get("engine"))
         or _text(server.get("engine"))
@@ -97,6 +118,11 @@ def to_point(raw: Mapping[str, Any], source: Path) -> PointResult:
         source=source,
         profile=_text(raw.get("profile")),
         run_id=_text(raw.get("run_id")),
+        resumes=tuple(_text(name) for name in _list(raw.get("resumes"))[:100]),
+        request_rate=rate,
+        workload=workload,
+        parallel=parallel,
+        config=_text(raw.get("config")) or (folder[1].strip("-") if folder else ""),
         metrics=metrics,
         intervals=_intervals(raw),
         slo=_objectives(raw),
@@ -112,20 +138,53 @@ def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
+def _run(raw: Mapping[str, Any], named: int) -> int:
+    """Which repetition, from 1; `run_number` of others counts from 0."""
+    if (run := _count(raw.get("run"))) is not None:
+        return run or 1
+    number = _count(raw.get("run_number"))
+    return named if number is None else number + 1
+
+
+def _rate(raw: Mapping[str, Any]) -> float:
+    """Requests started per second; infinite in a closed loop, and where nothing is said."""
+    rate = raw.get("rate") or raw.get("request_rate")
+    if isinstance(rate, str):
+        try:
+            rate = float(rate)
+        except ValueError:
+            return math.inf
+    number = _number(rate)
+    return number if number is not None and number > 0 else math.inf
+
+
+def _workload(value: object) -> str:
+    """The workload's name where it can be one; whatever else a file says is none."""
+    try:
+        return Point(1, 1, 1, workload=value).workload if isinstance(value, str) else ""
+    except UsageError:
+        return ""
+
+
 def _length(stated: object, raw: Mapping[str, Any], side: str, n: int | None, named: int | None) -> int:
     """ISL or OSL of the point, tokens. Formula without a stated one: total tokens / completed requests.
 
-    A range ratio makes that mean wander around the grid's value: the file name's one stands when it agrees to 10 %.
+    A range ratio makes that mean wander around the grid's value: the one of the file's name or of `random_input_len` stands
+    when it agrees to 10 %. It does not where a tool draws lengths from 1 up to it (SGLang): the totals are the truth.
     """
     short = "isl" if side == "input" else "osl"
-    exact = _first(_count(stated), _count(raw.get(short)), _count(raw.get(f"random_{side}_len")))
+    exact = _first(_count(stated), _count(raw.get(short)))
     if exact:
         return exact
+    asked = _count(raw.get(f"random_{side}_len"))
     total = _first(_count(raw.get(f"total_{side}_tokens")), _count(raw.get(f"total_{side}")))
     requests = n or _count(raw.get("num_prompts"))
     if total and requests:
         mean = total / requests
-        return named if named and abs(mean / named - 1) <= 0.1 else max(1, round(mean))
+        agrees = (value for value in (named, asked) if value and abs(mean / value - 1) <= _AGREE)
+        return next(agrees, max(1, round(mean)))
+    if asked:
+        return asked
     if named and n == 0:
         return named
     raise NotAResult(f"no {short.upper()}: neither point.{short} nor total_{side}_tokens with completed requests")
@@ -134,17 +193,22 @@ def _length(stated: object, raw: Mapping[str, Any], side: str, n: int | None, na
 def _latencies(raw: Mapping[str, Any], *, zero_is_none: bool) -> dict[str, float]:
     """Statistics of the latencies in seconds; older clients wrote 0 where every request failed, which is no figure."""
     got: dict[str, float] = {}
-    for metric in METRICS:
-        for statistic in _STATISTICS:
-            name = f"{statistic}_{metric}"
-            value = _number(raw.get(name))
-            if value is None and (ms := _number(raw.get(f"{name}_ms"))) is not None:
-                value = ms / 1000
-            if value is None:
-                value = _number(raw.get(f"{metric}_{'p50' if statistic == 'median' else statistic}"))
-            if value is not None and value >= 0 and not (value == 0 and zero_is_none):
-                got[name] = value
+    for row in figures_where(of="request"):
+        value = next((v for key, scale in _keys(row.name, row.latency, row.statistic)
+                      if (v := _number(raw.get(key))) is not None and (v := v * scale) >= 0), None)  # fmt: skip
+        if value is not None and not (value == 0 and zero_is_none):
+            got[row.name] = value
     return got
+
+
+def _keys(name: str, latency: str, statistic: str) -> list[tuple[str, float]]:
+    """The names that a statistic of a latency has in files, each with the seconds of its unit."""
+    keys = [(name, 1.0), (f"{name}_ms", 1e-3), (f"{latency}_{'p50' if statistic == 'median' else statistic}", 1.0)]
+    if latency == "e2el":
+        keys.append((f"{statistic}_e2e_latency_ms", 1e-3))
+    if statistic == "median":
+        keys.append((f"p50_{latency}_ms", 1e-3))
+    return keys
 
 
 def _rates(raw: Mapping[str, Any]) -> dict[str, float]:
@@ -162,19 +226,29 @@ def _per_gpu(raw: Mapping[str, Any]) -> dict[str, float]:
     return {side: value for side, value in (("input", into), ("output", out)) if value is not None}
 
 
-def _gpus(raw: Mapping[str, Any], server: Mapping[str, Any], named_tp: int | None) -> int | None:
-    """GPUs of the server. Formula without a stated number: tensor × data × pipeline parallel."""
+def _parallel(raw: Mapping[str, Any], server: Mapping[str, Any]) -> dict[str, int]:
+    """The parallel sizes that a file states, by their short names: `{"tp": 8, "dp": 1, "pp": 1}`."""
+    found: dict[str, int] = {}
+    for table in (server, raw):
+        for key, value in table.items():
+            short = _SIZES.get(str(key).replace("-", "_"))
+            if short and short not in found and (size := _count(value)):
+                found[short] = size
+    return found
+
+
+def _gpus(raw: Mapping[str, Any], server: Mapping[str, Any], parallel: Mapping[str, int]) -> int | None:
+    """GPUs of the server: the stated number, else what the parallel sizes take; None where nothing says it."""
     if stated := _count(server.get("gpus")):
         return stated
     split = [_count(raw.get(key)) for key in ("num_prefill_gpu", "num_decode_gpu")]
     if any(split):
         return sum(part or 0 for part in split)
-    if server.get("gpus") == 0:  # a CPU server: there is no GPU to divide by
+    if "gpus" in server:  # 0: a CPU server; null: nobody has named them
         return None
-    tensor = _first(_count(server.get("tensor_parallel")), _count(raw.get("tp")), named_tp if not server else None)
-    if not tensor:
-        return None
-    return tensor * (_count(server.get("data_parallel")) or 1) * (_count(server.get("pipeline_parallel")) or 1)
+    if raw.get("dp_attention") in (True, "true", "True") and "tp" in parallel:  # its replicas share the GPUs of TP
+        return gpus_of({kind: size for kind, size in parallel.items() if kind != "dp"})
+    return gpus_of(parallel)
 
 
 def _old_engine(raw: Mapping[str, Any]) -> str:
@@ -199,13 +273,16 @@ def _objectives(raw: Mapping[str, Any]) -> tuple[Objective, ...]:
     for item in _list(_map(raw.get("slo")).get("objectives"))[:20]:
         metric, limit = _map(item).get("metric"), _number(_map(item).get("limit"))
         if isinstance(metric, str) and limit is not None and limit > 0:
-            found.append(Objective(metric[:40], limit))
+            try:
+                found.append(Objective(metric[:40], limit))
+            except UsageError:
+                continue  # a metric of another tool or a later version
     return tuple(found)
 
 
 def _tiers(raw: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
     got = {}
-    for metric in ("ttft", "tpot"):
+    for metric in LATENCIES:
         values = [_number(v) for v in _list(_map(raw.get("slo_tiers")).get(metric))[:12]]
         kept = tuple(sorted({v for v in values if v is not None and v > 0}))
         if kept:

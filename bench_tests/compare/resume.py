@@ -1,6 +1,6 @@
 """What an earlier session has left: which of its results still answer the question, and which prompts were drawn.
 
-Knows results and the errors.
+A result that is there and is not asked again is reused; the session that reuses it names its session in `resumes`.
 """
 
 from __future__ import annotations
@@ -10,18 +10,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench_tests.errors import UsageError
-from bench_tests.results.files import read_result, read_results, same_measurement
+from bench_tests.compare.comparable import differences
+from bench_tests.results.read import read_folder, read_one
 
 __all__ = ["answer_of", "earlier_result", "prompts_drawn"]
 
 
 def earlier_result(path: Path) -> dict[str, Any] | None:
     """Whatever is there; None for no file, half a file, or another's."""
-    try:
-        return read_result(path)
-    except UsageError:
-        return None
+    found = read_one(path)
+    return dict(found.raw) if found is not None else None
 
 
 def answer_of(path: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -33,7 +31,7 @@ def answer_of(path: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
     result = earlier_result(path)
     if result is None or result.get("verdict") in (None, "ERROR"):
         return None
-    if same_measurement(result, asked) or result.get("slo") != asked["slo"]:
+    if differences(result, asked) or result.get("slo") != asked["slo"]:
         return None
     if _lasting_url(result.get("server")) != _lasting_url(asked["server"]):
         return None
@@ -46,8 +44,8 @@ def answer_of(path: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
 def prompts_drawn(folder: Path, seed: int) -> int:
     """How many prompts of this seed the results of a folder have had: the first serial number that is new."""
     serial = 0
-    for _, result in read_results(folder) if folder.is_dir() else ():
-        if isinstance(result, UsageError) or result.get("seed") != seed:
+    for result in (point.raw for point in read_folder(folder, below=False).points) if folder.is_dir() else ():
+        if result.get("seed") != seed:
             continue
         settings = result.get("settings")
         said = settings if isinstance(settings, Mapping) else {}
