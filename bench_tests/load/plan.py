@@ -37,7 +37,9 @@ class LoadPlan:
     report_values: bool = False  # tell each request's latencies while the run goes on, for a verdict that may end it
     worker: int = 0
     workers: int = 1
-    api_key: str | None = field(default=None, repr=False)
+    headers: dict[str, str] = field(default_factory=dict, repr=False)  # of each request, the key's among them
+    query: str = field(default="", repr=False)  # what each URL ends with
+    secrets: tuple[str, ...] = field(default=(), repr=False)  # what is taken out of all that is kept
 
     def to_json(self) -> str:
         """One line of JSON. It holds the key: for a pipe, never for a file or an argument."""
@@ -50,7 +52,7 @@ class LoadPlan:
         data = json.loads(text)
         tables = {"model": Model, "load": Load, "workload": Workload, "timeouts": Timeouts}
         built = {name: kind(**{k: _hashable(v) for k, v in data[name].items()}) for name, kind in tables.items()}
-        return cls(**data | built)
+        return cls(**data | built | {"secrets": tuple(data["secrets"])})
 
     @property
     def vocab_size(self) -> int:

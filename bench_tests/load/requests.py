@@ -109,20 +109,20 @@ class RequestFile:
     def _request(self, prompt: bytes, osl: int, request_id: str) -> bytes:
         plan = self.plan
         url = urlsplit(plan.base_url)
-        fields: dict[str, Any] = {
-            "model": plan.model.id,
-            "max_tokens": osl,
-            "temperature": plan.load.temperature,
-            "ignore_eos": plan.load.ignore_eos,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-            **plan.load.extra_body,
-        }
+        fields = plan.load.fields(plan.model.id, osl)
         body = json.dumps(fields)[:-1].encode() + b', "prompt": ' + prompt + b"}"
-        key = f"Authorization: Bearer {plan.api_key}\r\n" if plan.api_key else ""
+        headers = {
+            "Content-Type": "application/json",
+            "Accept": "text/event-stream",
+            "Accept-Encoding": "identity",
+            "User-Agent": "bench-tests",
+            "X-Request-Id": request_id,
+            **plan.headers,
+        }
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        query = f"?{plan.query}" if plan.query else ""
         head = (
-            f"POST {url.path.rstrip('/')}/v1/completions HTTP/1.1\r\nHost: {url.netloc.rpartition('@')[2]}\r\n{key}"
-            "Content-Type: application/json\r\nAccept: text/event-stream\r\nAccept-Encoding: identity\r\n"
-            f"User-Agent: bench-tests\r\nX-Request-Id: {request_id}\r\nContent-Length: {len(body)}\r\n\r\n"
+            f"POST {url.path.rstrip('/')}/v1/completions{query} HTTP/1.1\r\nHost: {url.netloc.rpartition('@')[2]}\r\n"
+            f"{lines}Content-Length: {len(body)}\r\n\r\n"
         )
         return head.encode() + body

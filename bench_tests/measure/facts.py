@@ -15,6 +15,7 @@ from bench_tests.calibration.store import Calibration, calibration_for, calibrat
 from bench_tests.load.plan import LoadPlan
 from bench_tests.load.records import Records
 from bench_tests.load.team import LoadRun
+from bench_tests.measure.counters import count
 from bench_tests.results.names import result_name
 from bench_tests.results.schema import SCHEMA_VERSION
 from bench_tests.server.attach import ServedModel
@@ -44,6 +45,9 @@ class Facts:
     run_id: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}")
     seed: int = 0
     resumes: set[str] = field(default_factory=set)  # earlier sessions whose results this one reuses
+    several: str = ""  # that several servers answer by turns, in words: their counters say nothing
+    refused: str = ""  # why the server takes none of our requests, in words
+    own_notes: Sequence[Check] = ()  # of the session, for each of its runs
 
     def __post_init__(self) -> None:
         chosen = self.profile.load.seed
@@ -53,7 +57,7 @@ class Facts:
 
     @property
     def engine(self) -> str:
-        return "sim" if self.model.simulated else self.profile.server.engine
+        return "sim" if self.model.simulated else self.profile.server.engine or self.model.engine or "unknown"
 
     def path(self, point: Point, run: int) -> Path:
         """Where the result of this run of the point is kept."""
@@ -146,9 +150,13 @@ class Facts:
             "slo": self.slo(point),
             "slo_tiers": {"ttft": list(profile.tiers.ttft), "tpot": list(profile.tiers.tpot)},
             "goodput": dict(goodput) if goodput else None,
-            "validity": {"valid": verdict.word != ERROR, "checks": [check.as_dict() for check in checks]},
+            "validity": {
+                "valid": verdict.word != ERROR,
+                "checks": [check.as_dict() for check in checks if check.made],
+                "not_made": [check.as_dict() for check in checks if not check.made],
+            },
             "client": self.client_facts(load, records),
-            "server": self.server_facts() | ({"counted": counted.values} if counted else {}),
+            "server": self.server_facts() | ({"counted": counted.values} if counted and not self.several else {}),
             "settings": self.settings(point),
             "seed": self.seed,
             "first_serial": plan.first_serial if plan else None,
@@ -179,17 +187,8 @@ class Facts:
         return None if self.hosts else calibration_for(self.calibrations, load.workers)
 
     def run_facts(self, point: Point, load: LoadRun, before: Metrics, after: Metrics) -> RunFacts:
-        counted = after.since(before)
+        counted = count(before, after, load.records, self.several)
         calibration = self.calibration(load)
-        # the server counts warm-ups too: their prompts are new as well, so none of theirs may be cached either
-        cached = counted.values.get("cached_tokens")
-        seen, ours = counted.values.get("prompt_tokens"), int(load.records.asked_input.sum())
-        notes = []
-        if seen is not None and seen > 1.01 * ours:
-            # others use this server too: its counters are not about us alone, and our figures include their load
-            cached = None
-            words = f"the server also took {seen - ours:,.0f} prompt tokens of others: the figures include that load"
-            notes.append(Check("other_load", True, seen / max(ours, 1), 1.01, "share", words))
         return RunFacts(
             point=point,
             num_prompts=self.num_prompts(point),
@@ -197,11 +196,13 @@ class Facts:
             request_rate=self.profile.rate(point),
             client=load.stats,
             stopped=load.ending.words if load.ending.early else "",
-            cached_tokens=cached,
-            server_changes=after.changes(before),
+            cached_tokens=counted.cached_tokens,
+            preemptions=counted.preemptions,
+            not_counted=counted.not_used,
+            server_changes=counted.changes,
             asserted=self.profile.slo.objectives(point),
             **(_calibrated(calibration) if calibration else {}),
-            extra=notes,
+            extra=[*counted.extra, *self.own_notes],
         )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_tests.compare.resume import answer_of, earlier_result, prompts_drawn
-from bench_tests.errors import NotMeasured, ServerGone, ServerStuck, UsageError
+from bench_tests.errors import NotMeasured, ServerError, ServerGone, ServerStuck, UsageError
 from bench_tests.load.ending import End, EndedEarly, Ending
 from bench_tests.load.hosts import srun_prefixes
 from bench_tests.load.plan import LoadPlan
@@ -21,8 +21,8 @@ from bench_tests.load.team import LoadRun, Progress, run_load
 from bench_tests.measure.facts import Facts
 from bench_tests.results.write import write_bytes, write_result
 from bench_tests.server.attach import context_needed, find_vocab
-from bench_tests.server.client import post_json, why_unhealthy
-from bench_tests.server.metrics import Metrics, read_metrics
+from bench_tests.server.client import Reply, post_json, why_unhealthy
+from bench_tests.server.metrics import Metrics, read_metrics, several_servers
 from bench_tests.sweep.point import Point
 from bench_tests.verdict.decide import ERROR, Verdict, decide
 from bench_tests.verdict.early import EarlyVerdict
@@ -58,8 +58,13 @@ class Sweep(Facts):
     async def plan(self, point: Point, workers: int) -> LoadPlan:
         """The load of one run of a point; takes its prompts' running numbers."""
         profile, load = self.profile, self.profile.load
+        if self.refused:
+            raise NotMeasured(self.refused)
         if load.prompt_format == "ids" and not self.vocab_size:
-            self.vocab_size = profile.model.vocab_size or await find_vocab(self.served.endpoint, self.model.model)
+            try:
+                self.vocab_size = profile.model.vocab_size or await find_vocab(self.served.endpoint, self.model.model)
+            except ServerError as why:
+                raise NotMeasured(str(why)) from None
         needed = context_needed(point.isl, point.osl, load.range_ratio, load.prefix_len)
         if self.model.max_model_len is not None and needed > self.model.max_model_len:
             raise NotMeasured(
@@ -68,7 +73,9 @@ class Sweep(Facts):
             )
         plan = LoadPlan(
             base_url=self.served.endpoint.base_url,
-            api_key=self.served.endpoint.api_key,
+            headers=self.served.endpoint.headers,
+            query=self.served.endpoint.query,
+            secrets=self.served.endpoint.secrets,
             insecure=self.served.endpoint.insecure,
             isl=point.isl,
             osl=point.osl,
@@ -136,7 +143,7 @@ class Sweep(Facts):
         endpoint = self.served.endpoint
         before = await read_metrics(endpoint, self.model.model)
         if self.profile.load.server_profile:
-            await post_json(endpoint, "/start_profile", {})
+            self.own_notes = _profiling(await post_json(endpoint, "/start_profile", {}))
         try:
             launcher = srun_prefixes(list(self.hosts), plan.workers) if self.hosts else None
             budget = self.budget(point)
@@ -152,6 +159,8 @@ class Sweep(Facts):
             if self.profile.load.server_profile:
                 await post_json(endpoint, "/stop_profile", {})
         counted = await read_metrics(endpoint, self.model.model)
+        if not self.several and counted.changes(before):
+            self.several = await several_servers(endpoint, self.model.model, counted)
         checks = check_run(load.records, self.run_facts(point, load, before, counted), self.profile.validity)
         objectives = self.profile.slo.objectives(point)
         ended = early.finish(load.records) if early else None
@@ -172,7 +181,7 @@ class Sweep(Facts):
         """After trouble: raise ServerGone when the server does not answer any more."""
         gone = await self.served.gone()
         deadline = time.monotonic() + REVIVE_S
-        while gone is None and (reason := await why_unhealthy(self.served.endpoint, 2.0)):
+        while gone is None and (reason := await why_unhealthy(self.served.endpoint, 2.0, self.model.model)):
             if time.monotonic() > deadline:
                 gone = f"the server at {self.served.endpoint.base_url} does not serve any more: {reason}"
             else:
@@ -220,3 +229,16 @@ class Sweep(Facts):
         result = self.result(point, run, started, plan, load, verdict, checks, counted, records_file)
         write_result(path, result)
         return Measurement(point, run, result, path, verdict)
+
+
+def _profiling(answer: Reply | None) -> list[Check]:
+    """What is to be said of a server that was asked to profile itself, and did not begin."""
+    if answer is not None and answer.status < 300:
+        return []
+    said = "no answer" if answer is None else answer.words()
+    mend = "vLLM has it where it was started with a profiler (VLLM_TORCH_PROFILER_DIR or --profiler-config)"
+    return [
+        Check(
+            "server_profile", True, None, None, "", f"the server does not profile: /start_profile says {said}; {mend}"
+        )
+    ]

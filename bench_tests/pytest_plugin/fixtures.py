@@ -18,6 +18,7 @@ from bench_tests.pytest_plugin.bench import Bench
 from bench_tests.pytest_plugin.state import MEASURED, STATE, Session
 from bench_tests.server.attach import look_at
 from bench_tests.server.choose import choose, obtain
+from bench_tests.server.probe import probe
 from bench_tests.server.served import Served
 from bench_tests.sweep.point import Point
 from bench_tests.verdict.decide import ERROR
@@ -58,13 +59,15 @@ async def sweep(request: pytest.FixtureRequest) -> AsyncIterator[Sweep]:
                 hosts = load_hosts(state.option("--load-hosts")) if state.option("--load-hosts") else []
                 served = await obtain(choice, state.results_dir / "logs", bool(state.option("--keep-server")), say)
                 model = await look_at(served.endpoint, choice.profile.model.id)
+                probed = await probe(served.endpoint, choice.profile, model)
         except ServerError as why:
             state.no_server = str(why)
             pytest.exit(str(why), returncode=why.exit_code)
         except UsageError as why:
             pytest.exit(str(why), returncode=why.exit_code)
         metadata = dict(request.config.getoption("metadata", None) or ())  # pytest-metadata's --metadata KEY VALUE
-        found = Sweep(choice.profile, served, model, state.results_dir, metadata, load_calibrations(), hosts=hosts)
+        found = Sweep(probed.profile, served, model, state.results_dir, metadata, load_calibrations(), hosts=hosts)
+        found.several, found.refused = probed.several, probed.refused
         if choice.profile.slo.mode == "confident":
             for point, run in state.selected:
                 found.repeated.planned.setdefault(point, []).append(run)
@@ -72,6 +75,9 @@ async def sweep(request: pytest.FixtureRequest) -> AsyncIterator[Sweep]:
             found.pass_over_prompts()
             found.join_sessions(state.selected)
         state.terminal.header(found, state.selected)
+        with state.terminal.uncaptured() as say:
+            for note in (*model.notes, *probed.notes):
+                say(f"note: {note}")
         yield found
     finally:
         if served is not None:

@@ -16,8 +16,9 @@ from bench_tests.sweep.point import Point
 from bench_tests.sweep.units import format_s
 from bench_tests.verdict.decide import PASSED
 
-__all__ = ["Terminal", "notes"]
+__all__ = ["Terminal", "not_made", "notes"]
 
+NOTED = ("other_load", "client_lag", "preemptions", "server_profile")  # checks that hold, and are told all the same
 CLEAR = "\r\x1b[K"
 
 
@@ -108,6 +109,8 @@ class Terminal:
                     reporter.write_line(f"{measurement.verdict.word} {measurement.point}: {message}")
             for note in notes(measurement.result):
                 reporter.write_line(f"note {measurement.point}: {note}")
+        for line in not_made(measurements):
+            reporter.write_line(line)
         if comparison is not None:
             reporter.section("against the baseline", "=")
             for line in comparison_lines(comparison):
@@ -120,9 +123,27 @@ def notes(result: Mapping[str, Any]) -> list[str]:
     checks = validity.get("checks") if isinstance(validity, Mapping) else None  # a kept file may say anything
     said = [check for check in checks if isinstance(check, Mapping)] if isinstance(checks, list) else []
     return [
-        str(check["text"])
-        for check in said
-        if check.get("name") in ("other_load", "client_lag") and check.get("ok") and check.get("text")
+        str(check["text"]) for check in said if check.get("name") in NOTED and check.get("ok") and check.get("text")
+    ]
+
+
+def not_made(measurements: Sequence[Measurement]) -> list[str]:
+    """The checks that could not be made, one line a reason, however many points it holds for."""
+    found: dict[tuple[str, str], int] = {}
+    for measurement in measurements:
+        validity = measurement.result.get("validity")
+        listed = validity.get("not_made") if isinstance(validity, Mapping) else None
+        for check in listed if isinstance(listed, list) else ():
+            if isinstance(check, Mapping):
+                key = (str(check.get("name")), str(check.get("why")))
+                found[key] = found.get(key, 0) + 1
+    reasons: dict[tuple[str, int], list[str]] = {}
+    for (name, why), count in found.items():
+        reasons.setdefault((why, count), []).append(name)
+    of = len(measurements)
+    return [
+        f"not checked{'' if count == of else f' in {count} of {of} runs'}: {', '.join(names)}: {why}"
+        for (why, count), names in reasons.items()
     ]
 
 

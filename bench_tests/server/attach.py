@@ -10,7 +10,7 @@ from bench_tests.errors import ServerError, UsageError
 from bench_tests.server.client import Reply, Unreachable, ask, get, post_json
 from bench_tests.server.net import clear_proxy
 from bench_tests.server.served import Endpoint, Say
-from bench_tests.text import harmless
+from bench_tests.text import harmless, quoted
 
 __all__ = ["AttachedServer", "BaseURL", "ServedModel", "clean_url", "find_vocab", "look_at", "mask_url", "split_url"]
 
@@ -186,7 +186,7 @@ def _models(answer: Reply, url: str, wanted: str) -> list[dict[str, Any]]:
     """The list of models, in any of the shapes that servers give it; empty where there is none and one was named."""
     if answer.status in (401, 403):
         raise ServerError(
-            f"the server at {url} refuses the key ({answer.words()}); set $OPENAI_API_KEY to its key, or give the header "
+            f"the server at {url} refuses the key (HTTP {answer.status}){_said(answer)}; set $OPENAI_API_KEY to its key, or give the header "
             "that it wants: --header NAME=VARIABLE"
         )
     if 300 <= answer.status < 400:
@@ -212,6 +212,11 @@ def _models(answer: Reply, url: str, wanted: str) -> list[dict[str, Any]]:
         f"the server at {url} answers /v1/models {how}; name the model with --model if it is an OpenAI-compatible "
         "server, else check --base-url"
     )
+
+
+def _said(answer: Reply) -> str:
+    said = quoted(answer.body, 80)
+    return f", saying {said!r}" if said else ""
 
 
 def _fits(pattern: str, wanted: str) -> bool:

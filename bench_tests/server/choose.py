@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bench_tests.errors import ServerError, UsageError
-from bench_tests.server.attach import AttachedServer, clean_url, look_at, mask_url
+from bench_tests.server.attach import AttachedServer, look_at, mask_url, split_url
 from bench_tests.server.info import ServerInfo, default_server_info, read_server_info
 from bench_tests.server.served import Endpoint, Say, Served
 from bench_tests.sweep.options import apply_options
@@ -48,7 +48,8 @@ async def choose(option: Callable[[str], Any]) -> Choice:
         if kind not in ("auto", "attach"):
             shown = mask_url(base_url)
             raise UsageError(f"--base-url {shown} and --server {kind}: one of them names the server; drop the other")
-        endpoint = Endpoint(clean_url(base_url, "--base-url"), _key(), bool(option("--insecure")))
+        base, query = split_url(base_url, "--base-url")
+        endpoint = Endpoint(base, _key(), bool(option("--insecure")), _headers(option("--header")), query)
         return Choice(named or await _profile_of(endpoint, None, None, option), "attach", "--base-url", endpoint)
     if kind == "auto" and named is None and not info_path.exists():
         await _must_not_be_starting(info_path)
@@ -57,7 +58,7 @@ async def choose(option: Callable[[str], Any]) -> Choice:
             raise ServerError(f"{info_path}: no such file; start a server (sbatch slurm/serve.sh) or give --base-url")
         info = read_server_info(info_path)
         key = info.api_key or _key()
-        endpoint = Endpoint(info.url, key, bool(option("--insecure")))
+        endpoint = Endpoint(info.url, key, bool(option("--insecure")), _headers(option("--header")))
         profile = named or await _profile_of(endpoint, info, info_path, option)
         return Choice(profile, "attach", str(info_path), endpoint, info, info_path)
     if option("--server-info") and kind == "auto":
@@ -76,6 +77,19 @@ def _key() -> str | None:
             "$OPENAI_API_KEY: it has characters that a key cannot have (a line end? a space?); set it again"
         )
     return key or None
+
+
+def _headers(named: Sequence[tuple[str, str]] | None) -> tuple[tuple[str, str], ...]:
+    """The headers of --header with their values. Raises UsageError, without the value, for one that cannot be sent."""
+    found = []
+    for name, variable in named or ():
+        value = os.environ.get(variable, "")
+        if not value:
+            raise UsageError(f"--header {name}={variable}: ${variable} is not set; export {variable}=... first")
+        if not value.isascii() or not value.isprintable():
+            raise UsageError(f"--header {name}={variable}: ${variable} has characters that no header can carry")
+        found.append((name, value))
+    return tuple(found)
 
 
 def _automatic(profile: Profile) -> str:
@@ -142,7 +156,13 @@ def _profile_in(value: str, path: Path | None) -> Profile:
 async def obtain(choice: Choice, log_dir: Path, keep: bool, say: Say) -> Served:
     """The server itself: attached to, or started. Raises ServerError and UsageError."""
     if choice.kind == "attach" and choice.endpoint is not None:
-        return await _attached(choice, choice.endpoint, say)
+        served = await _attached(choice, choice.endpoint, say)
+        if choice.info is not None and choice.info.model:
+            try:
+                await look_at(served.endpoint, choice.info.model)
+            except ServerError as why:
+                raise ServerError(f"{choice.info_path} names model {choice.info.model}: {why}") from None
+        return served
     if choice.kind == "local":
         from bench_tests.server.local import LocalServer
 
@@ -163,8 +183,6 @@ async def _attached(choice: Choice, endpoint: Endpoint, say: Say) -> Served:
     if info is not None and info.job_id and choice.info_path is not None and shutil.which("squeue"):
         from bench_tests.server.slurm.job import SlurmServer
 
-        return await SlurmServer.attach(
-            info, choice.profile, choice.info_path, say, api_key=endpoint.api_key, insecure=endpoint.insecure
-        )
+        return await SlurmServer.attach(info, choice.profile, choice.info_path, say, like=endpoint)
     extra = {"job_id": info.job_id, "hostname": info.hostname} if info is not None and info.job_id else {}
     return AttachedServer(endpoint, choice.source, extra=extra)

@@ -32,6 +32,7 @@ class Reply(NamedTuple):
     body: bytes
     location: str = ""  # where a redirect leads to
     server: str = ""  # its `server` header
+    kind: str = ""  # its content type
 
     def json(self) -> Any:
         """The body as JSON; None where it is none."""
@@ -73,12 +74,12 @@ async def ask(endpoint: Endpoint, method: str, path: str, body: Any = None, time
                 method, url, data=data, headers=headers, proxy=proxy, allow_redirects=False
             ) as answer:
                 said = await _read(answer.content)
-                heads = (harmless(answer.headers.get(name, "")) for name in ("location", "server"))
+                heads = (harmless(answer.headers.get(name, "")) for name in ("location", "server", "content-type"))
                 for secret in endpoint.secrets:
                     said = masked_bytes(said, secret)
                 return Reply(answer.status, said, *heads)
     except TimeoutError:
-        raise Unreachable(f"no answer within {timeout_s:g} s") from None
+        raise Unreachable(f"timed out: no answer within {timeout_s:g} s") from None
     except (aiohttp.ClientError, OSError, ValueError) as why:
         # from None: a traceback through the client shows the headers, and so the key
         raise Unreachable(_words(why, endpoint, proxy)) from None
@@ -109,7 +110,7 @@ def _words(why: Exception, endpoint: Endpoint, proxy: str | None) -> str:
     inner = getattr(why, "certificate_error", inner)
     if isinstance(inner, ssl.SSLCertVerificationError):
         return (
-            f"its certificate cannot be verified ({inner.verify_message}); name the file of its authority in "
+            f"its certificate is not trusted (certificate verify failed: {inner.verify_message.rstrip('.')}); name the file of its authority in "
             "$SSL_CERT_FILE, or give --insecure"
         )
     if isinstance(inner, ssl.SSLError | ssl.CertificateError):

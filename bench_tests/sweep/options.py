@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -92,22 +93,54 @@ def _processes(text: str) -> int:
     return int(text)
 
 
+def _given(text: str) -> str:
+    """A text that is not empty: an empty one is a variable that is missing, and no wish for the default."""
+    if not text.strip():
+        raise UsageError("it is empty (a variable that is not set?); give a value, or leave the option out")
+    return text
+
+
+def _engine(text: str) -> str:
+    if not _ENGINE.fullmatch(text):
+        raise UsageError(f"{text!r}: expected letters, digits, '.' and '-' (it names result files)")
+    return text
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, equals, variable = text.partition("=")
+    if not equals or not _HEADER.fullmatch(name) or not _VARIABLE.fullmatch(variable):
+        # the text is not shown: it may be the value itself, and so a key
+        raise UsageError("expected NAME=VARIABLE: a header's name, and the environment variable that holds its value")
+    return name, variable
+
+
+_ENGINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,31}")
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TRUE = {"action": "store_true", "default": False}
 
 OPTIONS = (
     Option("--profile", "kimi_k2, minimax_m2.1, demo, or a TOML file of yours; default: the one that server_info.txt names "
-           "or whose model the server serves, else demo", {"metavar": "NAME|PATH"}),
+           "or whose model the server serves, else demo", {"metavar": "NAME|PATH", "type": _typed(_given)}),
     Option("--server", "where the server comes from: auto (--base-url, else server_info.txt, else sbatch where the profile "
            "is not demo and Slurm is there, else, for demo alone, the simulated server), attach, slurm, local (vllm serve as "
            "a child) or sim", {"choices": SERVERS, "default": "auto"}),
-    Option("--base-url", "attach to this server", {"metavar": "URL"}),
+    Option("--base-url", "attach to this server", {"metavar": "URL", "type": _typed(_given)}),
     Option("--server-info", "the file that names the server (default: server_info.txt in the repository's root, or "
-           "$SERVER_INFO)", {"metavar": "PATH"}),
-    Option("--results-dir", "where results are kept (default: results/)", {"metavar": "DIR", "default": "results"}),
+           "$SERVER_INFO)", {"metavar": "PATH", "type": _typed(_given)}),
+    Option("--results-dir", "where results are kept (default: results/)", {"metavar": "DIR", "default": "results", "type": _typed(_given)}),
     Option("--point", "exactly this point, in or out of the profile's grid; repeatable",
            {"metavar": "isl2048-osl128-conc16", "action": "append", "type": _typed(Point.parse)}),
-    Option("--model", "the model as the server serves it, instead of the profile's", {"metavar": "NAME"}, "model.id"),
-    Option("--tokenizer", "tokenizer for text prompts, instead of the profile's", {"metavar": "NAME|PATH"}, "model.tokenizer"),
+    Option("--model", "the model as the server serves it, instead of the profile's", {"metavar": "NAME", "type": _typed(_given)}, "model.id"),
+    Option("--tokenizer", "tokenizer for text prompts, instead of the profile's", {"metavar": "NAME|PATH", "type": _typed(_given)}, "model.tokenizer"),
+    Option("--vocab-size", "draw token ids below this, instead of finding out what the server accepts",
+           {"metavar": "N", "type": _whole(2)}, "model.vocab_size"),
+    Option("--prompt-format", "prompts as token ids, or as text of as many tokens (needs the model's tokenizer)",
+           {"choices": ("ids", "text")}, "load.prompt_format"),
+    Option("--header", "a further header of each request, its value taken from the environment variable; repeatable",
+           {"metavar": "NAME=VARIABLE", "action": "append", "type": _typed(_header)}),
+    Option("--engine", "the engine's name in results, instead of what the server says of itself",
+           {"metavar": "NAME", "type": _typed(_engine)}, "server.engine"),
     Option("--num-prompts", "measured requests a point", {"metavar": "N", "type": _whole(1)}, "load.num_prompts"),
     Option("--num-warmups", "requests before the measured ones", {"metavar": "N", "type": _whole(0)}, "load.num_warmups"),
     Option("--request-rate", "requests started per second; inf: as the concurrency allows",
@@ -132,17 +165,17 @@ OPTIONS = (
     Option("--load-processes", "load processes that share one point's load, or auto",
            {"metavar": "N", "type": _typed(_processes)}, "load.processes"),
     Option("--load-hosts", "spread each point's load over hosts of this Slurm allocation: all, a number, or names",
-           {"metavar": "all|N|NAMES"}),
+           {"metavar": "all|N|NAMES", "type": _typed(_given)}),
     Option("--keep-server", "leave a server that this session started in Slurm running", _TRUE),
     Option("--insecure", "do not verify the server's TLS certificate (recorded in the results)", _TRUE),
     Option("--baseline", "compare with the results in this folder: test_regression.py fails where serving got slower",
-           {"metavar": "DIR"}),
-    Option("--save-baseline", "keep this session's valid results there, to be compared with later", {"metavar": "DIR"}),
+           {"metavar": "DIR", "type": _typed(_given)}),
+    Option("--save-baseline", "keep this session's valid results there, to be compared with later", {"metavar": "DIR", "type": _typed(_given)}),
     Option("--allow-different", "compare also with results of another model, engine version, GPU count or settings", _TRUE),
     Option("--summary-md", "append a Markdown summary to this file (also to $GITHUB_STEP_SUMMARY, when it is set)",
-           {"metavar": "FILE"}),
+           {"metavar": "FILE", "type": _typed(_given)}),
     Option("--report", "the self-contained HTML report (default: plots/report.html in the results directory)",
-           {"metavar": "FILE"}),
+           {"metavar": "FILE", "type": _typed(_given)}),
     Option("--calibrate", "measure this client on this host against the simulated server's truth log, and leave", _TRUE),
     Option("--plot", "draw the pictures from the results directory and leave: no server, no load", _TRUE),
     Option("--no-plot", "do not draw pictures when the sweep ends", _TRUE),

@@ -57,7 +57,7 @@ class Load:
     burstiness: float = key(number(0, above=True), 1.0, "shape of the gamma gaps at a rate: 1 Poisson, less burstier")
     range_ratio: float = key(number(0, 0.999), 0.0, "lengths are uniform in ISL × (1 ± this), likewise OSL")
     prefix_len: int = key(whole(0), 0, "tokens before the ISL that all prompts share at their start")
-    ignore_eos: bool = key(flag, True, "generate exactly OSL tokens")
+    ignore_eos: bool = key(flag, True, "generate exactly OSL tokens; sent only when true")
     temperature: float = key(number(0), 0.0, "sampling temperature")
     prompt_format: str = key(one_of("ids", "text"), "ids", "prompts as token ids, or as text made with the tokenizer")
     seed: int | None = key(
@@ -65,6 +65,11 @@ class Load:
     )
     extra_body: dict[str, Any] = field(
         default_factory=dict, metadata={"check": table, "doc": "further fields of each request's JSON", "shapes": True}
+    )
+    omit: tuple[str, ...] = key(
+        list_of(one_of("ignore_eos", "stream_options", "temperature"), unique=True),
+        (),
+        "fields of a request's JSON that are left out, for servers that refuse them: ignore_eos, stream_options, temperature",
     )
     processes: int = key(
         whole(0, 256),
@@ -80,11 +85,29 @@ class Load:
         metadata={"check": table, "doc": "what else a result shall carry, as it is", "shapes": False},
     )
 
+    @property
+    def full_length(self) -> bool:
+        """Whether each answer is asked to be exactly as long as it may be."""
+        return self.ignore_eos and "ignore_eos" not in self.omit
+
+    def fields(self, model: str, max_tokens: int) -> dict[str, Any]:
+        """A request's JSON without its prompt."""
+        known: dict[str, Any] = {
+            "model": model,
+            "max_tokens": max_tokens,
+            "temperature": self.temperature,
+            **({"ignore_eos": True} if self.ignore_eos else {}),
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        return {name: value for name, value in known.items() if name not in self.omit} | self.extra_body
+
     def shape(self) -> dict[str, Any]:
         """What shapes the load, by key, as a result's settings say it (JSON has no infinite rate)."""
         shaping = {f.name: getattr(self, f.name) for f in fields(self) if f.metadata["shapes"]}
         return shaping | {
             "endpoint": f"/v1/{self.endpoint}",
+            "omit": list(self.omit),
             "request_rate": "inf" if math.isinf(self.request_rate) else self.request_rate,
         }
 
@@ -100,7 +123,7 @@ class Timeouts:
 
 @dataclass(frozen=True)
 class Server:
-    engine: str = key(text, "vllm", "the engine's name in results")
+    engine: str = key(maybe, "", "the engine's name in results; empty: what the server says of itself")
     gpus_per_node: int = key(
         whole(-1), -1, "GPUs asked from Slurm on each node; -1: TP × DP × PP over the nodes; 0: none"
     )

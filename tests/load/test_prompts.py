@@ -50,7 +50,7 @@ def requests(plan: LoadPlan, warmups: bool = False) -> list[tuple[str, dict[str,
 
 
 def test_prompts_have_exactly_the_length_and_the_request_its_fields() -> None:
-    for head, said in requests(change_plan(PLAN, api_key="k", extra_body={"top_k": 1})):
+    for head, said in requests(change_plan(PLAN, headers={"Authorization": "Bearer k"}, extra_body={"top_k": 1})):
         assert len(said["prompt"]) == 40
         assert all(10 <= t < 500 for t in said["prompt"])
         assert (said["stream"], said["stream_options"], said["ignore_eos"]) == (True, {"include_usage": True}, True)

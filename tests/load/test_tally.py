@@ -48,7 +48,7 @@ def raw_of(
 
 
 def rows(*raws: Raw, ignore_eos: bool = True, secret: str | None = None) -> Records:
-    tally = Tally(ignore_eos, 3, secret)
+    tally = Tally(ignore_eos, 3, (secret,) if secret else ())
     for raw in raws:
         tally.add(raw)
     return tally.records(ZERO)

@@ -85,7 +85,7 @@ def test_what_a_server_says_of_itself(site: Site, endpoint: Endpoint) -> None:
     "change, wanted, words",
     [
         ({}, "c", "serves a, b, not c"),
-        ({"/v1/models": (401, b'{"error":"Unauthorized"}')}, "a", "refuses the key (HTTP 401: Unauthorized)"),
+        ({"/v1/models": (401, b'{"error":"Unauthorized"}')}, "a", "refuses the key (HTTP 401), saying 'Unauthorized'"),
         ({"/v1/models": (403, b"")}, "a", "--header NAME=VARIABLE"),
         ({"/v1/models": (500, b"")}, "a", "HTTP 500"),
         ({"/v1/models": (307, b"")}, "a", "redirects /v1/models to /elsewhere"),

@@ -228,7 +228,7 @@ def test_one_that_never_gets_ready_is_cancelled(slurm: Cluster, make_profile: Ma
 def test_scancel_in_the_middle(slurm: Cluster, make_profile: MakeProfile, submit: Submitted) -> None:
     server = submit(make_profile())
     run("scancel", server.job_id)
-    assert wait_for(server.gone, 8)
+    assert wait_for(lambda: asyncio.run(server.gone()), 8)
     assert asyncio.run(server.gone()) == f"job {server.job_id} was cancelled"
     assert not asyncio.run(server.wait_for_return(submit.said.append))
     assert wait_for(lambda: not submit.info.exists(), 5)
@@ -243,17 +243,21 @@ def test_a_file_without_a_key_takes_the_users(slurm: Cluster, make_profile: Make
     assert server.info is not None
     without = replace(server.info, api_key=None)
     mine = asyncio.run(
-        SlurmServer.attach(without, make_profile(), submit.info, submit.said.append, api_key=server.info.api_key)
+        SlurmServer.attach(
+            without, make_profile(), submit.info, submit.said.append, like=Endpoint("", server.info.api_key)
+        )
     )
     assert mine.endpoint.api_key == server.info.api_key
     with pytest.raises(ServerError, match=r"refuses \$OPENAI_API_KEY"):
-        asyncio.run(SlurmServer.attach(without, make_profile(), submit.info, submit.said.append, api_key="another"))
+        asyncio.run(
+            SlurmServer.attach(without, make_profile(), submit.info, submit.said.append, like=Endpoint("", "another"))
+        )
     asyncio.run(server.stop())
 
 
 def test_a_server_that_dies_in_the_middle(slurm: Cluster, make_profile: MakeProfile, submit: Submitted) -> None:
     server = submit(make_profile("--die-after", "2"))
-    assert wait_for(server.gone, 15)
+    assert wait_for(lambda: asyncio.run(server.gone()), 15)
     assert wait_for(lambda: "failed with exit code 13" in (asyncio.run(server.gone()) or ""), 5)
     assert "serve: the server ended with exit code 4" in server_log(submit, server)
     assert not submit.info.exists()
@@ -263,7 +267,7 @@ def test_a_server_that_dies_in_the_middle(slurm: Cluster, make_profile: MakeProf
 def test_node_down_without_requeue(slurm: Cluster, make_profile: MakeProfile, submit: Submitted) -> None:
     server = submit(make_profile(slurm='extra = ["--nodelist=gpu1", "--no-requeue"]'))
     run("scontrol", "update", "nodename=gpu1", "state=down", "reason=test")
-    assert wait_for(server.gone, 8)
+    assert wait_for(lambda: asyncio.run(server.gone()), 8)
     assert wait_for(lambda: "lost its node gpu1" in (asyncio.run(server.gone()) or ""), 8)
     assert not asyncio.run(server.wait_for_return(submit.said.append))
     asyncio.run(server.stop())
@@ -281,7 +285,7 @@ def test_node_down_with_requeue_comes_back_elsewhere(
     server = submit(make_profile(slurm='extra = ["--exclude=gpu3"]'))
     old, node = server.endpoint, server.facts()["nodes"]
     run("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
-    assert wait_for(server.gone, 8)
+    assert wait_for(lambda: asyncio.run(server.gone()), 8)
     assert wait_for(lambda: "requeued" in (asyncio.run(server.gone()) or ""), 8)
     assert f"lost its node {node} and requeued: it now is pending" in (asyncio.run(server.gone()) or "")
 

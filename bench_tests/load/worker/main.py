@@ -142,7 +142,7 @@ def _run(plan: LoadPlan, control: Control) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a stream is a file; the usual 1,024 are soon used up
     files = RequestFile(plan)
     open_loop = math.isfinite(plan.load.request_rate)
-    tally = Tally(plan.load.ignore_eos, plan.worker, plan.api_key, from_due=open_loop)
+    tally = Tally(plan.load.full_length, plan.worker, plan.secrets, from_due=open_loop)
     loop = Loop(plan, files, tally)
     prepared = time.monotonic()
     loop.open_all()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from bench_tests.load.worker.framing import WHOLE, BadFraming, Framing
 from bench_tests.load.worker.spool import Spool
 from bench_tests.load.worker.stream import Answer, parse_answer
 from bench_tests.masking import masked
+from bench_tests.text import harmless
 
 __all__ = ["Raw", "Tally"]
 
@@ -56,12 +58,11 @@ class Raw:
 class Tally:
     """Collects raw outcomes and makes the records of a phase."""
 
-    def __init__(self, ignore_eos: bool, worker: int, secret: str | None = None, from_due: bool = False) -> None:
+    def __init__(self, ignore_eos: bool, worker: int, secrets: Sequence[str] = (), from_due: bool = False) -> None:
         self.ignore_eos = ignore_eos
         self.from_due = from_due  # an open loop: its TTFT is judged from the moment that was scheduled
         self.worker = worker
-        self.secret = secret
-        self.secret_bytes = secret.encode() if secret else b""
+        self.secrets = tuple(secrets)
         self.rows = 0
         self.kept = Spool()  # ROWs
         self.events = Spool()  # the moments of all events, ns
@@ -75,9 +76,10 @@ class Tally:
 
     def add(self, raw: Raw) -> None:
         """Parse and judge one request; this costs about 1.5 µs an event."""
-        if self.secret and self.secret_bytes in raw.buf:
+        for secret in self.secrets:
             # a server or proxy that repeats the request's headers; of the same length, so that no offset moves
-            raw.buf[:] = raw.buf.replace(self.secret_bytes, b"*" * len(self.secret_bytes))
+            if secret.encode() in raw.buf:
+                raw.buf[:] = raw.buf.replace(secret.encode(), b"*" * len(secret.encode()))
         answer = _whole(raw) if raw.failure is None else _partial(raw)
         stamps = _stamps(raw)
         first = last = end = together = 0
@@ -97,7 +99,9 @@ class Tally:
                 together -= _gathered(raw, stamps, merged, (last - first) / (len(place) - 1), len(place))
         self._check_length(raw.request, answer)
         if answer.error:  # the key may also have come escaped, or in two chunks; only then is it cut
-            answer.error = masked(answer.error, self.secret)[:MAX_ERROR]
+            for secret in self.secrets:
+                answer.error = masked(answer.error, secret)
+            answer.error = harmless(answer.error[: 4 * MAX_ERROR])[:MAX_ERROR]
         request = raw.request
         lag = _lag_s(raw, stamps, merged)
         if answer.text and answer.kind == COMPLETED:

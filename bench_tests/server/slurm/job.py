@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,7 @@ class SlurmServer:
         self.job_id = job_id
         self.info: ServerInfo | None = None
         self._profile, self._info_path, self._ours = profile, info_path, ours
-        self._api_key: str | None = None  # where server_info.txt has none
-        self._insecure = False
+        self._like = Endpoint("")  # its key, where server_info.txt has none, its headers and TLS
         self._log: Path | None = None
         self._job: Job | None = None
         self._asked_at = -1e9  # time.monotonic() of the last look, successful or not
@@ -97,15 +97,14 @@ class SlurmServer:
 
     @classmethod
     async def attach(
-        cls, info: ServerInfo, profile: Profile, info_path: Path, say: Say, *, api_key: str | None = None,
-        insecure: bool = False,
-    ) -> SlurmServer:  # fmt: skip
+        cls, info: ServerInfo, profile: Profile, info_path: Path, say: Say, *, like: Endpoint | None = None
+    ) -> SlurmServer:
         """Use the job that server_info.txt names; `stop` leaves it. Raises ServerError when it does not run.
 
-        `api_key`: where the file has none.
+        `like`: whose key is used where the file has none, and whose headers and TLS.
         """
         server = cls(profile, info.job_id or "", info_path.absolute(), ours=False)
-        server._api_key, server._insecure = api_key, insecure
+        server._like = like or Endpoint("")
         try:
             job = await server.look(10.0) if server.job_id.isdigit() else Job(server.job_id, "UNKNOWN")
         except SlurmAway:
@@ -274,14 +273,14 @@ class SlurmServer:
 
     async def take(self, info: ServerInfo, job: Job) -> bool:
         """Use this server from now on, if it answers and opens to its key. Raises ServerError if it refuses the key."""
-        endpoint = Endpoint(info.url, info.api_key or self._api_key, self._insecure)
+        endpoint = replace(self._like, base_url=info.url, api_key=info.api_key or self._like.api_key)
         if why := clear_proxy(endpoint.base_url):
             raise ServerError(f"{self._info_path}: {why}")
         models = await get(endpoint, "/v1/models", 5.0)
         if models is None:
             return False
         if models.status == 401:
-            whose = f"the key of {self._info_path}" if info.api_key or not self._api_key else "$OPENAI_API_KEY"
+            whose = f"the key of {self._info_path}" if info.api_key or not self._like.api_key else "$OPENAI_API_KEY"
             raise ServerError(f"{info.url} refuses {whose}; another server has its port")
         if models.status != 200:
             return False

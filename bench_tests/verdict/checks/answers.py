@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench_tests.load.records import KINDS, Records
 from bench_tests.sweep.settings import Validity
 from bench_tests.verdict.checks.check import Check, RunFacts
 
-__all__ = ["cached", "counted", "failed", "few", "resent", "tokens"]
+__all__ = ["cached", "counted", "failed", "few", "preempted", "resent", "tokens"]
 
 MAX_RESENT = 0.01  # requests that meet a connection which the server is just closing: rarer than that
 
@@ -67,41 +68,64 @@ def tokens(records: Records) -> Check:
             "set model.tokenizer in the profile",
         )
     got, asked = records.input_tokens[done], records.asked_input[done]
-    other = int(((got != asked) & (got >= 0)).sum())
+    known = got >= 0
+    other = int(((got != asked) & known).sum())
     text = ""
     if other:
-        first = int(np.flatnonzero((got != asked) & (got >= 0))[0])
+        first = int(np.flatnonzero((got != asked) & known)[0])
+        more = np.unique((got - asked)[known])
+        mend = "check model.tokenizer, or send token ids (--prompt-format ids)"
+        if len(more) == 1 and 0 < more[0] <= 2:
+            mend = (
+                f"it adds {more[0]} to each (a beginning-of-text token?): [load] extra_body = {{add_special_tokens = "
+                "false}, where it knows the field"
+            )
+        elif not got[known].any():
+            mend = "its usage does not count prompts"
         text = (
             f"the server counts other prompt lengths than were sent in {other} of {len(got)} requests, e.g. "
-            f"{got[first]} instead of {asked[first]}; check model.tokenizer or use prompt_format = 'ids'"
+            f"{got[first]} instead of {asked[first]}; {mend}"
         )
     return Check("tokens", not other, float(other), 0.0, "requests", text)
 
 
-def cached(records: Records, facts: RunFacts, limits: Validity) -> Check | None:
-    of = records.completed
-    said = records.cached_tokens[of]
+def cached(records: Records, facts: RunFacts, limits: Validity) -> Check:
+    """Prompts that the server had seen before, by its counters and by the answers' usage: the larger share counts."""
+    done, sent = records.completed, ~np.isnan(records.send_s)
+    shares = []
     if facts.cached_tokens is not None:
-        of, cached = ~np.isnan(records.send_s), facts.cached_tokens  # the server counts warm-ups and what failed too
-    elif (said >= 0).any():
-        cached = float(said.clip(0).sum())
-    else:
-        return None
-    shared = facts.prefix_len * int(of.sum())
-    total = max(1, int(records.asked_input[of].sum()))
-    share = max(0.0, cached - shared) / total
+        # the server counts warm-ups and what failed too. What it preempted finds its own prompt and answer in the cache
+        again = facts.preemptions * float((records.asked_input + records.asked_output).max())
+        shares.append(_new_share(records, sent, facts.cached_tokens - again, facts.prefix_len))
+    if (records.cached_tokens[done] >= 0).any():
+        shares.append(_new_share(records, done, float(records.cached_tokens[done].clip(0).sum()), facts.prefix_len))
+    if not shares:
+        why = facts.not_counted or "the server counts no hits of a prefix cache"
+        return Check.not_made("prefix_cache", f"{why}, and the answers' usage says nothing of cached tokens")
+    share = max(shares)
     ok = share <= limits.max_cache_share
-    return Check(
-        "prefix_cache",
-        ok,
-        share,
-        limits.max_cache_share,
-        "share",
-        ""
-        if ok
-        else f"{share:.1%} of the prompt tokens came from the server's prefix cache: prompts that it had "
-        "seen before (the same --seed twice?); draw new ones or restart the server",
-    )
+    text = ""
+    if not ok:
+        text = (
+            f"{share:.1%} of the prompt tokens came from the server's prefix cache: prompts that it had seen before (the "
+            "same --seed twice?); draw new ones or restart the server"
+        )
+    return Check("prefix_cache", ok, share, limits.max_cache_share, "share", text)
+
+
+def _new_share(records: Records, of: NDArray[np.bool_], cached: float, prefix_len: int) -> float:
+    """Formula: (cached − shared prefixes) / asked prompt tokens, of the requests `of`; at least 0."""
+    asked = int(records.asked_input[of].sum())
+    return max(0.0, cached - prefix_len * int(of.sum())) / max(1, asked)
+
+
+def preempted(facts: RunFacts) -> Check | None:
+    if not facts.preemptions:
+        return None
+    return Check("preemptions", True, facts.preemptions, None, "requests", (
+        f"the server preempted {facts.preemptions:,.0f} requests and computed them again (their cached tokens are no "
+        "repeated prompts): its KV cache is too small for this load"
+    ))  # fmt: skip
 
 
 def counted(facts: RunFacts) -> Check | None:

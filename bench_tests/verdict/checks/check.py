@@ -15,7 +15,10 @@ __all__ = ["Check", "RunFacts"]
 
 @dataclass(frozen=True)
 class Check:
-    """One reason to doubt a run, looked into. `text` says what is wrong and what to do; a note when `ok`."""
+    """One reason to doubt a run, looked into. `text` says what is wrong and what to do; a note when `ok`.
+
+    Where `made` is false it could not be looked into, and `text` says why.
+    """
 
     name: str
     ok: bool
@@ -23,9 +26,17 @@ class Check:
     limit: float | None
     unit: str
     text: str = ""
+    made: bool = True
+
+    @classmethod
+    def not_made(cls, name: str, why: str) -> Check:
+        """A check for which the run has nothing to go by."""
+        return cls(name, True, None, None, "", why, made=False)
 
     def as_dict(self) -> dict[str, Any]:
-        return dict(self.__dict__)
+        if not self.made:
+            return {"name": self.name, "why": self.text}
+        return {key: value for key, value in self.__dict__.items() if key != "made"}
 
 
 @dataclass(frozen=True)
@@ -39,6 +50,8 @@ class RunFacts:
     client: Sequence[Mapping[str, Any]] = ()  # one entry a load process, as it describes itself
     stopped: str = ""
     cached_tokens: float | None = None  # by the server's own counters, warm-ups included
+    preemptions: float = 0.0  # requests that the server took back and computed again
+    not_counted: str = ""  # why the server's counters are not used, in words
     server_changes: Sequence[str] = ()  # what was another before than after, in words
     asserted: Sequence[Objective] = ()
     calibrated_events_per_s: float | None = None  # up to which one load process was found true here
