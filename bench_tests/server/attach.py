@@ -205,7 +205,7 @@ def _models(answer: Reply, url: str, wanted: str) -> list[dict[str, Any]]:
         named = [m | {"id": m.get("id", m.get("name", m.get("model")))} for m in listed]
         if all(isinstance(m["id"], str) and m["id"] for m in named) and (named or wanted):
             return [m | {"id": str(m["id"])} for m in named]
-    if wanted:
+    if wanted and (answer.status in (404, 405, 501) or (listed in ([], None, {}) and isinstance(said, dict | list))):
         return []
     how = f"with {answer.words()}" if answer.status != 200 else "but not with a list of models"
     raise ServerError(

@@ -23,7 +23,8 @@ NO_SERVER = (
     Row("wrong_key", "the server wants another key", NOTHING, 13, ("refuses the key (HTTP 401)",), provoke="other_key", how="`$OPENAI_API_KEY` is another"),
     Row("key_with_line_end", "the key ends in a line end", NOTHING, 4, ("characters that a key cannot have",), provoke="key_with_line_end", how="`$OPENAI_API_KEY` read from a file as it is"),
     Row("wrong_model", "another model is served", NOTHING, 13, ("serves simulated, not other",), options=("--model=other",)),
-    Row("unhealthy", "the engine behind the server is dead", NOTHING, 13, ("/health says HTTP 503",), ("unhealthy",)),
+    Row("unhealthy", "/health says that it is not well, and all else works", PASSED, 0, ("/health says HTTP 503",), ("unhealthy",)),
+    Row("unhealthy_dead", "the engine behind a living front is dead", NOTHING, 13, ("/health says HTTP 503", "gives no token"), ("unhealthy", "status_500")),
     Row("tls_wrong_name", "the certificate is of another name", NOTHING, 13, ("IP address mismatch",), provoke="tls_wrong_name", how="a certificate for elsewhere.example"),
     Row("tls_expired", "the certificate has expired", NOTHING, 13, ("certificate has expired",), provoke="tls_expired", how="a certificate of yesterday"),
     Row("tls_unknown", "nobody vouches for the certificate", NOTHING, 13, ("certificate verify failed",), provoke="tls_unknown", how="a self-signed certificate"),
@@ -34,8 +35,8 @@ NO_SERVER = (
 )  # fmt: skip
 
 REFUSING = (
-    _sim("status_400", "every request is refused", ERROR, 12, "12 http", "HTTP 400"),
-    _sim("status_401", "the key is refused for completions alone", ERROR, 12, "HTTP 401: Unauthorized"),
+    _sim("status_400", "every request is refused", ERROR, 12, "refuses a completion", "HTTP 400"),
+    _sim("status_401", "the key is refused for completions alone", ERROR, 12, "refuses a completion (HTTP 401: Unauthorized)"),
     _sim("status_404", "the model is not there for completions", ERROR, 12, "HTTP 404", "does not exist"),
     _sim("status_429", "a rate limit", ERROR, 12, "HTTP 429 (Retry-After 1)", "too many requests"),
     _sim("status_500", "the server fails each request", ERROR, 12, "HTTP 500"),
@@ -43,7 +44,7 @@ REFUSING = (
     _sim("html_502", "a proxy's page", ERROR, 12, "HTTP 502", "a proxy says this", switch="html:1:502"),
     _sim("html_200", "a login page of HTTP 200", ERROR, 12, "text/html", switch="html:1:200"),
     _sim("redirect", "a redirect: it is not followed, with or without the key", ERROR, 12, "HTTP 307"),
-    Row("echo", "an error that repeats the request's headers, key included", ERROR, 12, ("12 http", "***"), provoke="echo", how="a socket that answers with what it was asked"),
+    Row("echo", "an error that repeats the request's headers, key included", ERROR, 12, ("refuses a completion", "***"), provoke="echo", how="a socket that answers with what it was asked"),
 )  # fmt: skip
 
 BROKEN = (

@@ -90,7 +90,7 @@ def test_what_a_server_says_of_itself(site: Site, endpoint: Endpoint) -> None:
         ({"/v1/models": (500, b"")}, "a", "HTTP 500"),
         ({"/v1/models": (307, b"")}, "a", "redirects /v1/models to /elsewhere"),
         ({"/v1/models": (400, b"The plain HTTP request was sent to HTTPS port")}, "a", "https:// instead of http://"),
-        ({"/v1/models": (200, b"<html>")}, "", "not with a list of models"),
+        ({"/v1/models": (200, b"<html>")}, "a", "not with a list of models"),
         ({"/v1/models": (200, b'{"data":[]}')}, "", "--model"),
         ({"/v1/models": (200, b'{"data":[{"id":7}]}')}, "", "not with a list of models"),
         ({"/v1/models": (200, b"[1]")}, "", "not with a list of models"),
@@ -118,7 +118,8 @@ def test_health_and_version_may_be_missing(site: Site, endpoint: Endpoint) -> No
     [
         ((404, b'{"detail":"Not Found"}'), "m"),
         ((200, b'{"data":[]}'), "m"),
-        ((200, b"<html>"), "m"),
+        ((200, b"{}"), "m"),
+        ((200, b"[]"), "m"),
         ((200, b'{"data":[{"id":"openai/*"}]}'), "openai/m"),
         ((200, b'{"data":[{"id":"*"}]}'), "m"),
     ],
