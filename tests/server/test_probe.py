@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from bench_tests.errors import ServerError
-from bench_tests.results.files import read_result
 from bench_tests.server.attach import look_at
 from bench_tests.server.probe import Probed, probe
 from bench_tests.server.served import Endpoint
@@ -109,7 +108,7 @@ def test_a_refused_sweep_is_an_error_at_each_point_and_loads_nothing(tmp_path: P
     assert outcome.code == 12, outcome.out
     assert "no such thing" in outcome.out
     assert len(odd.asks) < 20
-    result = read_result(next(outcome.results_dir.glob("*conc2.json")))
+    (result,) = outcome.results().values()
     assert result["verdict"] == "ERROR"
     assert "no such thing" in result["messages"][0]
 
