@@ -15,6 +15,7 @@ from bench_tests.calibration.store import Calibration, calibration_for, calibrat
 from bench_tests.load.plan import LoadPlan
 from bench_tests.load.records import Records
 from bench_tests.load.team import LoadRun
+from bench_tests.load.workload.source import facts_of, request_count
 from bench_tests.measure.counters import count
 from bench_tests.results.names import result_name
 from bench_tests.results.schema import SCHEMA_VERSION
@@ -66,13 +67,14 @@ class Facts:
     def settings(self, point: Point) -> dict[str, Any]:
         """All that shapes the load of a point, but for the seed: what two results must share to be comparable."""
         return {
-            "isl": point.isl,
-            "osl": point.osl,
-            "concurrency": point.conc,
+            "isl": point.isl or None,
+            "osl": point.osl or None,
+            "concurrency": point.conc or None,
             "num_prompts": self.num_prompts(point),
             "num_warmups": self.profile.num_warmups(point),
             **self.profile.load.shape(),
             **self.profile.workload.shape(),
+            **facts_of(self.profile.workload, self.seed),
             "request_rate": rate_word(self.profile.rate(point)),
         }
 
@@ -81,6 +83,11 @@ class Facts:
         return self.profile.slo.max_requests if self.profile.slo.objectives(point) else 0
 
     def num_prompts(self, point: Point) -> int:
+        """How many measured requests a run of this point has."""
+        of_workload = request_count(self.profile.workload)
+        if of_workload is not None:
+            asked = self.profile.load.num_prompts
+            return min(asked, of_workload) if asked else of_workload
         return self.budget(point) or self.profile.num_prompts(point)
 
     def block(self, point: Point) -> int:
@@ -140,10 +147,10 @@ class Facts:
             "resumes": sorted(self.resumes - {self.run_id}),
             "run": run,
             "point": point.as_dict(),
-            "num_prompts": int(records.measured.sum()) if self.budget(point) else profile.num_prompts(point),
+            "num_prompts": int(records.measured.sum()) if self.budget(point) else self.num_prompts(point),
             "request_rate": rate_word(profile.rate(point)),
             "burstiness": profile.load.burstiness,
-            "max_concurrency": point.conc,
+            "max_concurrency": point.conc or None,
             **summarize(records, point.conc, goodput, self.block(point)),
             "verdict": verdict.word,
             "messages": list(verdict.messages),

@@ -18,6 +18,7 @@ from bench_tests.load.hosts import srun_prefixes
 from bench_tests.load.plan import LoadPlan
 from bench_tests.load.records import KINDS, Records
 from bench_tests.load.team import LoadRun, Progress, run_load
+from bench_tests.load.workload.source import longest_tokens
 from bench_tests.measure.facts import Facts
 from bench_tests.results.write import write_bytes, write_result
 from bench_tests.server.attach import context_needed, find_vocab
@@ -32,6 +33,7 @@ from bench_tests.verdict.validity import Check, check_run
 __all__ = ["Measurement", "Sweep"]
 
 STUCK_S = 60.0  # how long one token of a server may take that has just let a whole point wait
+UNCAPPED = 1024  # load processes at most that share a load without a cap
 REVIVE_S = 5.0  # how long a server may refuse connections after a point before it counts as gone
 
 
@@ -65,7 +67,9 @@ class Sweep(Facts):
                 self.vocab_size = profile.model.vocab_size or await find_vocab(self.served.endpoint, self.model.model)
             except ServerError as why:
                 raise NotMeasured(str(why)) from None
-        needed = context_needed(point.isl, point.osl, load.range_ratio, load.prefix_len)
+        needed = longest_tokens(profile.workload)
+        if needed is None:
+            needed = context_needed(point.isl, point.osl, load.range_ratio, load.prefix_len)
         if self.model.max_model_len is not None and needed > self.model.max_model_len:
             raise NotMeasured(
                 f"{point} needs a context of {needed} tokens, the server has {self.model.max_model_len}: answers would "
@@ -203,12 +207,12 @@ class Sweep(Facts):
             )
 
     def _workers(self, point: Point) -> int:
-        asked = self.profile.load.processes
+        asked, most = self.profile.load.processes, point.conc or UNCAPPED
         if self.hosts:
-            return min(point.conc, max(1, asked) * len(self.hosts))
+            return min(most, max(1, asked) * len(self.hosts))
         spare = max(1, len(os.sched_getaffinity(0)) - 1)
         # one process is true to 80,000 events/s (docs/methods.md), and 1,024 streams at 20 ms a token are 50,000
-        return min(point.conc, asked or min(spare, 1 + point.conc // 1024))
+        return min(most, asked or min(spare, 1 + point.conc // 1024))
 
     def _keep(
         self,

@@ -74,7 +74,7 @@ async def sweep(request: pytest.FixtureRequest) -> AsyncIterator[Sweep]:
         if state.option("--resume"):
             found.pass_over_prompts()
             found.join_sessions(state.selected)
-        state.terminal.header(found, state.selected)
+        state.terminal.header(found, state.selected, state.workload_lines)
         with state.terminal.uncaptured() as say:
             for note in (*model.notes, *probed.notes):
                 say(f"note: {note}")

@@ -11,6 +11,7 @@ import pytest
 
 from bench_tests.compare.baseline import read_baseline
 from bench_tests.errors import NotMeasured, ServerError, UsageError
+from bench_tests.load.workload.source import lines_of
 from bench_tests.pytest_plugin.pictures import draw
 from bench_tests.pytest_plugin.state import STATE, Session, concerns_us, is_ours
 from bench_tests.server.choose import choose
@@ -72,6 +73,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         state.points = selected_points(state.choice.profile, state.option("--point"))
         if state.option("--baseline") and not session.config.option.collectonly:
             state.baseline = read_baseline(Path(state.option("--baseline")))
+        state.workload_lines = lines_of(state.choice.profile.workload)
     except UsageError as why:
         raise pytest.UsageError(str(why)) from None
     except ServerError as why:

@@ -27,6 +27,7 @@ class Session:
         self.config = config
         self.choice: Choice | None = None
         self.points: list[Point] = []
+        self.workload_lines: list[str] = []  # what is said of a trace or dataset before it is sent
         self.measurements: dict[tuple[Point, int], Measurement] = {}
         self.not_measured = False  # something could not be measured
         self.no_server = ""  # why there is no server (any more)

@@ -74,14 +74,14 @@ class Terminal:
                 sys.stdout.write(CLEAR)
                 sys.stdout.flush()
 
-    def header(self, sweep: Sweep, cases: Sequence[tuple[Point, int]]) -> None:
+    def header(self, sweep: Sweep, cases: Sequence[tuple[Point, int]], further: Sequence[str] = ()) -> None:
         """What is going to be measured, said before the first load."""
         if self._quiet:
             return
         model, profile = sweep.model, sweep.profile
         simulated = " SIMULATED" if model.simulated else ""
         context = f", context {model.max_model_len}" if model.max_model_len else ""
-        requests = sum(profile.num_prompts(p) + profile.num_warmups(p) for p, _ in cases)
+        requests = sum(sweep.num_prompts(p) + profile.num_warmups(p) for p, _ in cases)
         points, runs = len({p for p, _ in cases}), len({run for _, run in cases})
         again = f" in {runs} rounds" if runs > 1 else ""
         with self.uncaptured() as say:
@@ -89,6 +89,8 @@ class Terminal:
             say(f"model: {model.model}, {sweep.engine} {model.version}, {profile.gpus} GPU(s){context}")
             asked = f", {points} point{'s' * (points != 1)}{again}, {requests} requests{_expected(sweep, cases)}"
             say(f"profile: {profile.name}{asked * bool(cases)}")
+            for line in further:
+                say(line)
 
     def point(self, measurement: Measurement) -> None:
         """A point's outcome, said when it has ended."""
@@ -155,6 +157,6 @@ def _expected(sweep: Sweep, cases: Sequence[tuple[Point, int]]) -> str:
         duration = kept.get("duration") if kept else None
         if not isinstance(duration, int | float):
             return ""
-        share = 1 + sweep.profile.num_warmups(point) / sweep.profile.num_prompts(point)
+        share = 1 + sweep.profile.num_warmups(point) / sweep.num_prompts(point)
         total += duration * share
     return f", about {format_s(total)} by the last results"

@@ -15,8 +15,10 @@ from typing import Any
 from bench_tests.errors import UsageError
 from bench_tests.sweep.point import Point
 from bench_tests.sweep.profile import Profile
+from bench_tests.sweep.ramp import parse_ramp
 from bench_tests.sweep.slo import parse_goodput, parse_objectives
 from bench_tests.sweep.units import parse_rate
+from bench_tests.sweep.workload import TRACE_FORMATS, window_s
 
 __all__ = ["OPTIONS", "Option", "apply_options", "selected_points"]
 
@@ -85,6 +87,11 @@ def _seed(text: str) -> int | None:
     return int(text)
 
 
+def _window(text: str) -> str:
+    window_s(text, "value")
+    return text
+
+
 def _processes(text: str) -> int:
     if text == "auto":
         return 0
@@ -147,6 +154,16 @@ OPTIONS = (
            {"metavar": "R", "type": _typed(lambda text: parse_rate(text, "value"))}, "load.request_rate"),
     Option("--burstiness", "shape of the gamma gaps between starts: 1 Poisson, below burstier",
            {"metavar": "B", "type": _typed(_positive)}, "load.burstiness"),
+    Option("--ramp", "a rate that changes while a point runs: 1:50/5m climbs from 1 to 50/s in 5 minutes, 1:50/5m/10 in ten steps",
+           {"metavar": "LOW:HIGH/TIME", "type": _typed(lambda text: str(parse_ramp(text, "value") or ""))}, "workload.ramp"),
+    Option("--trace", "replay a recorded trace: its arrivals, lengths and shared content", {"metavar": "FILE"}, "workload.trace"),
+    Option("--trace-format", "the trace's format; auto goes by its first line", {"choices": TRACE_FORMATS}, "workload.trace_format"),
+    Option("--speed", "replay a trace so many times as fast", {"metavar": "X", "type": _typed(_positive)}, "workload.speed"),
+    Option("--window", "the part of a trace that is replayed, of its own time",
+           {"metavar": "10m:20m", "type": _typed(_window)}, "workload.window"),
+    Option("--tick-spread", "requests that share a time of a trace: sent together (none), or spread up to its next time",
+           {"choices": ("none", "uniform")}, "workload.tick_spread"),
+    Option("--dataset", "prompts of a file: ShareGPT's JSON, or JSONL of prompts or messages", {"metavar": "FILE"}, "workload.dataset"),
     Option("--random-range-ratio", "lengths uniform in ISL × (1 ± R), likewise OSL",
            {"metavar": "R", "type": _typed(_fraction)}, "load.range_ratio"),
     Option("--random-prefix-len", "tokens before the ISL that all prompts share", {"metavar": "N", "type": _whole(0)}, "load.prefix_len"),
@@ -206,6 +223,10 @@ def selected_points(profile: Profile, points: list[Point] | None) -> list[Point]
         if not found:
             raise UsageError(f"{profile.source}: it has no points; set sweep.isl and sweep.concurrency, or use --point")
         return found
+    if profile.workload.trace or profile.workload.dataset:
+        raise UsageError(f"--point {points[0]}: {profile.workload.name} has lengths of its own; leave out --point")
+    if profile.workload.ramp:  # a concurrency of the point is a cap then
+        points = [replace(point, rate=0.0, workload=profile.workload.name) for point in points]
     for number, point in enumerate(points):
         if point in points[:number]:
             raise UsageError(f"--point {point} is given twice; keep one")

@@ -17,9 +17,13 @@ from bench_tests.load.workload.content import trace_positions
 from bench_tests.load.workload.dataset import Dataset, draw, read_dataset
 from bench_tests.load.workload.trace import Trace
 from bench_tests.load.workload.trace_formats import read_trace
+from bench_tests.sweep.ramp import parse_ramp
 from bench_tests.sweep.workload import Workload, window_s
 
-__all__ = ["DatasetDraw", "draw_dataset", "load_dataset", "load_trace", "trace_of", "trace_prompt"]
+__all__ = [
+    "DatasetDraw", "draw_dataset", "facts_of", "lines_of", "load_dataset", "load_trace", "longest_tokens",
+    "request_count", "trace_of", "trace_prompt",
+]  # fmt: skip
 
 DEFAULT_OSL = 128  # of a dataset's entry that says no length and has no answer
 
@@ -43,6 +47,36 @@ def trace_of(plan: LoadPlan) -> Trace | None:
 def trace_prompt(trace: Trace, plan: LoadPlan, i: int, pool_size: int) -> NDArray[np.int64]:
     """Positions in the pool of request i's prompt; shape (input_tokens,)."""
     return trace_positions(trace, i, plan.seed, pool_size)
+
+
+def request_count(workload: Workload) -> int | None:
+    """How many requests a workload consists of; None where it has as many as are asked for. Raises UsageError."""
+    trace, ramp = load_trace(workload), parse_ramp(workload.ramp)
+    return len(trace) if trace is not None else ramp.requests if ramp is not None else None
+
+
+def longest_tokens(workload: Workload) -> int | None:
+    """The context that a trace's longest request needs; None for other workloads. Raises UsageError."""
+    trace = load_trace(workload)
+    return None if trace is None else int((trace.input_tokens + trace.output_tokens).max())
+
+
+def facts_of(workload: Workload, seed: int) -> dict[str, Any]:
+    """What a result's settings say of a trace or a dataset: its digest, its shape, never its path. Raises UsageError."""
+    if (trace := load_trace(workload, seed)) is not None:
+        return {"trace": trace.facts()}
+    if (dataset := load_dataset(workload)) is not None:
+        return {"dataset": {"format": dataset.format, "digest": dataset.digest, "entries": len(dataset.entries)}}
+    return {}
+
+
+def lines_of(workload: Workload) -> list[str]:
+    """What a person is told of a trace or dataset before it is sent. Raises UsageError."""
+    if (trace := load_trace(workload)) is not None:
+        coarse = "; its clock is coarser than its gaps: --tick-spread uniform sends no bursts that nobody sent"
+        return [f"trace: {trace.format}, {trace.line()}{coarse * (trace.coarse and workload.tick_spread == 'none')}"]
+    dataset = load_dataset(workload)
+    return [f"dataset: {dataset.line()}"] if dataset is not None else []
 
 
 def load_dataset(workload: Workload) -> Dataset | None:
