@@ -43,6 +43,7 @@ NAP_FROM = 20_000  # reads a second from which it is worth it
 NAP_GAPS = 32  # and never longer than this part of the mean gap between a stream's events: what it can blur at most
 FEW_READY = 64  # sockets found ready at a look: so few mean that the loop keeps up and has time to parse an answer
 SENDS_A_ROUND = 8  # requests started between two looks at the sockets: a storm of starts must not hold up the reads
+SPARE = 8  # idle connections that a load without a cap keeps open beyond those it uses
 GIVE_UP_AFTER = 50  # refused connections in a row, per stream's worth, before the rest is not tried
 
 
@@ -84,6 +85,7 @@ class Loop:
         self.active = 0
         self.silent = 0  # requests in a row that timed out waiting for a byte
         self.measured = False
+        self.grows = False  # no cap: a request that finds no idle stream gets a new one
         self.stats = PhaseStats()
         self.ending: Ending | None = None  # why the phase ends before all is sent
 
@@ -109,7 +111,7 @@ class Loop:
         for stream, failure in self.pool.take():
             if failure is None and stream.request is not None:
                 self._send(stream, stream.request, stream.due_ns)
-            elif failure is None or (stream.request is None and not self.todo):
+            elif failure is None or (stream.request is None and (self.grows or not self.todo)):
                 if stream not in self.idle:
                     self.idle.append(stream)
             else:
@@ -242,6 +244,7 @@ class Loop:
         `chores` is called ten times a second; an ending that it returns stops the phase for that reason: what runs is
         cancelled, what was not sent is counted as cancelled too.
         """
+        self.grows = measured and not self.plan.capped
         self.measured, self.ending, self.silent = measured, None, 0
         self.stats = PhaseStats()
         self.todo = deque(zip(requests, due_ns, strict=True))
@@ -264,7 +267,7 @@ class Loop:
 
     def _spin(self, clock: ClockWatch, chores: Callable[[], Ending | None]) -> None:
         poll, by_fd, time_ns, sleep = self.epoll.poll, self.pool.by_fd, time.time_ns, time.sleep
-        size, wake_r = len(self.streams) + 2, self.pool.wake_r
+        size, wake_r = max(len(self.streams) + 2, 4096 * self.grows), self.pool.wake_r
         self._start_due()
         before = time_ns()
         next_chores = before + CHORES_NS
@@ -352,14 +355,14 @@ class Loop:
         return min(NAP_S, self.active / rate / NAP_GAPS)
 
     def _due_soon(self, now: int) -> bool:
-        return bool(self.todo and self.idle and self.todo[0][1] - now < 2 * TICK_NS)
+        return bool(self.todo and (self.idle or self.grows) and self.todo[0][1] - now < 2 * TICK_NS)
 
     def _start_due(self) -> None:
         now = time.time_ns()
         for _ in range(SENDS_A_ROUND):
-            if not (self.todo and self.idle and self.todo[0][1] <= now):
-                return
-            stream = self.idle.popleft()
+            if not (self.todo and (self.idle or self.grows) and self.todo[0][1] <= now):
+                break
+            stream = self.idle.popleft() if self.idle else self.pool.add()
             request, due_ns = self.todo.popleft()
             self.active += 1
             if stream.channel is None:
@@ -368,6 +371,9 @@ class Loop:
             else:
                 self._send(stream, request, due_ns)
                 now = time.time_ns()
+
+        if self.grows and self.todo and len(self.idle) + self.pool.opening < SPARE:
+            self.pool.open(self.pool.add())  # ahead of its request: connecting must not make one late
 
     def _parse_one(self) -> None:
         raw = self.pending.popleft()

@@ -76,6 +76,11 @@ class Pool:
         future = self._threads.submit(self._dialer.open)
         future.add_done_callback(lambda done, stream=stream: self._wake(stream, done))  # type: ignore[misc]
 
+    def add(self) -> Stream:
+        """A further stream, for a load that no cap holds back."""
+        self.streams.append(Stream())
+        return self.streams[-1]
+
     def take(self) -> Iterator[tuple[Stream, BaseException | None]]:
         """The streams whose connections are open now, or why they are not."""
         try:
