@@ -15,7 +15,7 @@ from bench_tests.calibration.store import Calibration, calibration_for, calibrat
 from bench_tests.load.plan import LoadPlan
 from bench_tests.load.records import Records
 from bench_tests.load.team import LoadRun
-from bench_tests.load.workload.source import facts_of, request_count
+from bench_tests.load.workload.source import facts_of, mean_rate, request_count
 from bench_tests.measure.counters import count
 from bench_tests.results.names import result_name
 from bench_tests.results.schema import SCHEMA_VERSION
@@ -75,7 +75,7 @@ class Facts:
             **self.profile.load.shape(),
             **self.profile.workload.shape(),
             **facts_of(self.profile.workload, self.seed),
-            "request_rate": rate_word(self.profile.rate(point)),
+            "request_rate": rate_word(self.rate(point)),
         }
 
     def budget(self, point: Point) -> int:
@@ -90,9 +90,14 @@ class Facts:
             return min(asked, of_workload) if asked else of_workload
         return self.budget(point) or self.profile.num_prompts(point)
 
+    def rate(self, point: Point) -> float:
+        """Requests started per second, the mean of a trace or ramp; infinite in a closed loop."""
+        of_workload = mean_rate(self.profile.workload)
+        return self.profile.rate(point) if of_workload is None else of_workload
+
     def block(self, point: Point) -> int:
         """How many requests go through the server together: in a closed loop as many as run at a time."""
-        return 1 if point.open_loop or math.isfinite(self.profile.rate(point)) else point.conc
+        return 1 if point.open_loop or math.isfinite(self.rate(point)) else point.conc
 
     # ------------------------------------------------------------------ what is kept
 
@@ -148,7 +153,7 @@ class Facts:
             "run": run,
             "point": point.as_dict(),
             "num_prompts": int(records.measured.sum()) if self.budget(point) else self.num_prompts(point),
-            "request_rate": rate_word(profile.rate(point)),
+            "request_rate": rate_word(self.rate(point)),
             "burstiness": profile.load.burstiness,
             "max_concurrency": point.conc or None,
             **summarize(records, point.conc, goodput, self.block(point)),
@@ -200,7 +205,7 @@ class Facts:
             point=point,
             num_prompts=self.num_prompts(point),
             prefix_len=self.profile.load.prefix_len,
-            request_rate=self.profile.rate(point),
+            request_rate=self.rate(point),
             client=load.stats,
             stopped=load.ending.words if load.ending.early else "",
             cached_tokens=counted.cached_tokens,

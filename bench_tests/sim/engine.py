@@ -73,8 +73,10 @@ class PrefixCache:
         return n * BLOCK
 
     def add(self, sequence: Sequence) -> None:
-        """The prompt has been computed."""
-        self._known.update(dict.fromkeys(sequence.blocks))
+        """The prompt has been computed. Its end is given up before its beginning, as vLLM frees the blocks of a request."""
+        for block in reversed(sequence.blocks):
+            self._known[block] = None
+            self._known.move_to_end(block)
         while len(self._known) > self._room:
             self._known.popitem(last=False)
 

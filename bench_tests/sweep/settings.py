@@ -197,6 +197,9 @@ class Validity:
     max_held_share: float = key(
         number(0, 1), 0.05, "requests that a concurrency held back from their scheduled start, with a request rate"
     )
+    max_lateness: float = key(
+        parse_duration_s, 0.05, "p99 of send − scheduled in an open loop without a cap: later, the client fell behind"
+    )
     max_cache_share: float = key(number(0, 1), 0.01, "prompt tokens from the prefix cache beyond the shared prefix")
     max_clock_step: float = key(parse_duration_s, 0.001, "how far CLOCK_REALTIME may step against CLOCK_MONOTONIC")
     min_p99_requests: int = key(whole(1), 100, "requests below which a p99 is little more than the maximum: it is said")

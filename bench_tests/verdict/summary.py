@@ -188,7 +188,7 @@ def summarize(
         **per_event(records),
         "in_step": None if records.open_loop else in_step(records),
         "ci95": {name: _interval(values, name, block) for name in INTERVALS},
-        "steady_state": _steady(records, conc),
+        "steady_state": _steady(records, conc) if conc else None,
         "errors": {KINDS[kind]: int((failed == kind).sum()) for kind in sorted(set(failed.tolist()))},
         "error_examples": sorted(set(records.error[records.measured & (records.error != "")].tolist()))[:5],
     }

@@ -21,7 +21,7 @@ from bench_tests.sweep.ramp import parse_ramp
 from bench_tests.sweep.workload import Workload, window_s
 
 __all__ = [
-    "DatasetDraw", "draw_dataset", "facts_of", "lines_of", "load_dataset", "load_trace", "longest_tokens",
+    "DatasetDraw", "draw_dataset", "facts_of", "lines_of", "load_dataset", "load_trace", "longest_tokens", "mean_rate",
     "request_count", "trace_of", "trace_prompt",
 ]  # fmt: skip
 
@@ -53,6 +53,14 @@ def request_count(workload: Workload) -> int | None:
     """How many requests a workload consists of; None where it has as many as are asked for. Raises UsageError."""
     trace, ramp = load_trace(workload), parse_ramp(workload.ramp)
     return len(trace) if trace is not None else ramp.requests if ramp is not None else None
+
+
+def mean_rate(workload: Workload) -> float | None:
+    """Requests per second over a trace or ramp; None for workloads without arrivals of their own. Raises UsageError."""
+    trace, ramp = load_trace(workload), parse_ramp(workload.ramp)
+    if trace is not None:
+        return len(trace) / max(trace.span_s, 1e-3)
+    return None if ramp is None else ramp.requests / ramp.span_s
 
 
 def longest_tokens(workload: Workload) -> int | None:

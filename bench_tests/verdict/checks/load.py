@@ -8,6 +8,7 @@ import numpy as np
 
 from bench_tests.load.records import Records
 from bench_tests.sweep.settings import Validity
+from bench_tests.sweep.units import format_s
 from bench_tests.verdict.checks.check import Check, RunFacts
 from bench_tests.verdict.summary import mean_in_flight, steady_window
 
@@ -17,7 +18,7 @@ __all__ = ["asked_load"]
 def asked_load(records: Records, facts: RunFacts, limits: Validity) -> list[Check]:
     """The checks of the kind of load that was asked."""
     if math.isfinite(facts.request_rate):
-        return [*_rate(records, facts, limits), _held(records, facts, limits)]
+        return [*_rate(records, facts, limits), (_held if facts.point.conc else _late)(records, facts, limits)]
     return [_concurrency(records, facts, limits)]
 
 
@@ -30,9 +31,14 @@ def _rate(records: Records, facts: RunFacts, limits: Validity) -> list[Check]:
     share = wanted_s / took_s if took_s > 0 else 1.0
     ok = share >= limits.min_rate_share
     starts = int(sent.sum()) - 1
+    what = (
+        f"concurrency {facts.point.conc} holds them back; raise it or"
+        if facts.point.conc
+        else "the client fell behind;"
+    )
     text = "" if ok else (
         f"requests started at {starts / took_s:.3g}/s instead of the {starts / wanted_s:.3g}/s of their schedule: "
-        f"concurrency {facts.point.conc} holds them back; raise it or lower --request-rate"
+        f"{what} lower the rate"
     )  # fmt: skip
     return [Check("request_rate", ok, share, limits.min_rate_share, "share", text)]
 
@@ -55,6 +61,18 @@ def _held(records: Records, facts: RunFacts, limits: Validity) -> Check:
         "the arrivals are not those of the schedule; raise the point's concurrency or lower --request-rate"
     )  # fmt: skip
     return Check("held_back", ok, share, limits.max_held_share, "share", text)
+
+
+def _late(records: Records, facts: RunFacts, limits: Validity) -> Check:
+    """How late requests were sent that nothing should have held back."""
+    sent = records.measured & ~np.isnan(records.send_s)
+    late_s = float(np.quantile((records.send_s - records.scheduled_s)[sent], 0.99)) if sent.any() else 0.0
+    ok = late_s <= limits.max_lateness
+    text = "" if ok else (
+        f"requests were sent up to {format_s(late_s)} (p99) behind their schedule: the client could not keep up; use more "
+        "--load-processes or a quieter host"
+    )  # fmt: skip
+    return Check("schedule_kept", ok, late_s, limits.max_lateness, "s", text)
 
 
 def _concurrency(records: Records, facts: RunFacts, limits: Validity) -> Check:
