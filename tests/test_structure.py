@@ -48,7 +48,6 @@ LONGER = {
     "bench_tests/load/worker/loop.py": 450,  # the timed loop: one thing, read as one
     # to be split
     "bench_tests/server/slurm/job.py": 360,
-    "bench_tests/sim/engine.py": 310,
     "bench_tests/sim/metrics.py": 306,
 }
 

@@ -6,29 +6,16 @@ Both only decide when each token is due; the sequence writes it. All times in ns
 from __future__ import annotations
 
 import random
-from collections import OrderedDict, deque
-from collections.abc import Sequence as Tokens
+from collections import deque
 from typing import Protocol
 
 from bench_tests.sim.clock import Clock, now_ns
 from bench_tests.sim.metrics import ITL, QUEUE, Metrics
+from bench_tests.sim.prefix_cache import BLOCK, PrefixCache
 from bench_tests.sim.spec import SimSpec, parse_jitter
 from bench_tests.sim.stream import Sequence
 
-__all__ = ["BLOCK", "BatchEngine", "Engine", "PacedEngine", "block_hashes", "make_engine"]
-
-BLOCK = 16  # tokens in a block of the KV cache
-
-
-def block_hashes(tokens: Tokens[int] | Tokens[str]) -> list[int]:
-    """A hash for each full block of a prompt, each covering all tokens before it too; shape (len // BLOCK,)."""
-    out: list[int] = []
-    last = 0
-    whole = tuple(tokens)
-    for end in range(BLOCK, len(whole) + 1, BLOCK):
-        last = hash((last, whole[end - BLOCK : end]))
-        out.append(last)
-    return out
+__all__ = ["BatchEngine", "Engine", "PacedEngine", "make_engine"]
 
 
 class Engine(Protocol):
@@ -52,37 +39,6 @@ class Engine(Protocol):
 def make_engine(spec: SimSpec, clock: Clock, metrics: Metrics) -> Engine:
     """The engine that the settings ask for."""
     return BatchEngine(spec, clock, metrics) if spec.mode == "batch" else PacedEngine(spec, clock, metrics)
-
-
-class PrefixCache:
-    """Which blocks are in the KV cache, least recently used first."""
-
-    def __init__(self, blocks: int) -> None:
-        self._room = blocks
-        self._known: OrderedDict[int, None] = OrderedDict()
-
-    def match(self, sequence: Sequence) -> int:
-        """Tokens of the prompt that need no computing; never all, for the last one's logits are needed."""
-        n = 0
-        limit = (sequence.prompt_tokens - 1) // BLOCK
-        for block in sequence.blocks[:limit]:
-            if block not in self._known:
-                break
-            self._known.move_to_end(block)
-            n += 1
-        return n * BLOCK
-
-    def add(self, sequence: Sequence) -> None:
-        """The prompt has been computed. Its end is given up before its beginning, as vLLM frees the blocks of a request."""
-        for block in reversed(sequence.blocks):
-            self._known[block] = None
-            self._known.move_to_end(block)
-        while len(self._known) > self._room:
-            self._known.popitem(last=False)
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._known.clear()
 
 
 class BatchEngine:

@@ -12,10 +12,11 @@ from aiohttp import web
 
 from bench_tests.sim.ask import Ask, read_ask
 from bench_tests.sim.clock import Clock
-from bench_tests.sim.engine import block_hashes, make_engine
+from bench_tests.sim.engine import make_engine
 from bench_tests.sim.events import DONE, LAST_CHUNK, Voice, chunk, error_body, error_event, head, stream_head
 from bench_tests.sim.faults import Fault, draw, parse_fault, refusal
 from bench_tests.sim.metrics import Metrics, Shared
+from bench_tests.sim.prefix_cache import block_hashes
 from bench_tests.sim.scripted import CRASH, ScriptedReply, ScriptedSequence, changed_length
 from bench_tests.sim.socket import SocketTransport
 from bench_tests.sim.spec import SimSpec
