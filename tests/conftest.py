@@ -9,9 +9,6 @@ from pathlib import Path
 
 import pytest
 
-# a shell that starts this in the background has it ignore SIGINT, and with it all that the tests start and interrupt
-signal.signal(signal.SIGINT, signal.default_int_handler)
-
 REQUIRE_ALL = os.environ.get("BENCH_REQUIRE_ALL") == "1"
 
 HERE = Path(__file__).parent
@@ -46,12 +43,14 @@ def tier_of(item: pytest.Item) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # not in pytest.ini: a user's sweep must not end because some plugin of theirs warns
-    for item in items:
+    # pytest also loads this file for a sweep that is started in the repository's folder: none of it is for users' sweeps
+    ours = [item for item in items if item.path.is_relative_to(HERE)]
+    for item in ours:
         item.add_marker(pytest.mark.filterwarnings("ignore::ResourceWarning"), append=False)
         item.add_marker(pytest.mark.filterwarnings("error"), append=False)
-        if item.path.is_relative_to(HERE):
-            item.add_marker(tier_of(item))
+        item.add_marker(tier_of(item))
+    if ours:  # a shell that starts this in the background has it ignore SIGINT, and with it all that tests interrupt
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -199,7 +199,8 @@ class _Team:
             return
         self.progress.phase = "warm-up" if state == "prepared" else "measure"
         if all(w.state == state for w in self.workers):
-            when = f" {time.monotonic_ns() + START_DELAY_NS}" if self.local else ""
+            together = self.local and (state == "warm" or self.plan.num_warmups)
+            when = f" {time.monotonic_ns() + START_DELAY_NS}" if together else ""
             for each in self.workers:
                 each.tell(f"go{when}")
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import inspect
+import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,14 +22,39 @@ from bench_tests.sweep.options import OPTIONS, selected_points
 from bench_tests.sweep.point import rewrite_keyword
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     group = parser.getgroup("bench", "LLM serving benchmark")
     for option in OPTIONS:
         kwargs = {"dest": option.dest, "help": option.help.replace("%", "%%"), **option.kwargs}
         try:
             group.addoption(option.flag, **kwargs)
         except (ValueError, argparse.ArgumentError):
-            pass  # another plugin owns this flag (pytest-base-url has --base-url): its value is used
+            # another plugin owns this flag. pytest-base-url means the same by --base-url: its value is used
+            given = any(arg.partition("=")[0] == option.flag for arg in sys.argv[1:])
+            if given and option.flag != "--base-url":
+                name = _owner(option.flag, pluginmanager)
+                raise pytest.UsageError(
+                    f"{option.flag}: the plugin {name} has an option of this name too; leave that plugin out: -p no:{name}"
+                ) from None
+
+
+def _owner(flag: str, plugins: pytest.PytestPluginManager) -> str:
+    """The name, as `-p no:NAME` takes it, of the plugin whose source has this option."""
+    for name, plugin in plugins.list_name_plugin():
+        if (
+            plugin is None
+            or not hasattr(plugin, "pytest_addoption")
+            or getattr(plugin, "__name__", "").startswith("bench_tests")
+        ):
+            continue
+        try:
+            module: Any = inspect.getmodule(plugin.pytest_addoption) or plugin
+            source = inspect.getsource(module)
+        except (OSError, TypeError):
+            continue
+        if f'"{flag}"' in source or f"'{flag}'" in source:
+            return name
+    return "that owns it"
 
 
 @pytest.hookimpl(tryfirst=True)

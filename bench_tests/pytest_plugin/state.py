@@ -45,11 +45,9 @@ class Session:
         named = next(option for option in OPTIONS if option.flag == flag)
         if named.dest in self.config.option:
             return getattr(self.config.option, named.dest)
-        value = self.config.getoption(flag, None)
-        if value in (None, "") and flag == "--base-url":
-            # pytest-base-url owns the flag; its ini value is no command of ours
-            return None
-        return value
+        if flag != "--base-url":
+            return named.kwargs.get("default")  # it means another thing to its owner, and was not given
+        return self.config.getoption(flag, None) or None  # pytest-base-url's; its ini value is no command of ours
 
     @property
     def results_dir(self) -> Path:

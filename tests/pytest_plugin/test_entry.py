@@ -85,3 +85,16 @@ def test_another_projects_tests_run_as_without_it(tmp_path: Path, site: Path) ->
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed, 1 deselected" in done.stdout
     assert not (folder / "results").exists()
+
+
+@pytest.mark.sessions
+def test_a_plugin_that_owns_one_of_our_options_is_named(tmp_path: Path) -> None:
+    (tmp_path / "profiler.py").write_text(
+        "def pytest_addoption(parser):\n"
+        "    parser.getgroup('Profiling').addoption('--profile', action='store_true', help='profile the tests')\n"
+    )
+    done = pytest_in(ROOT, tmp_path, "-p", "profiler", "--co", "-q", "--profile", "demo")
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "--profile: the plugin profiler has an option of this name too" in done.stdout + done.stderr
+    without = pytest_in(ROOT, tmp_path, "-p", "profiler", "--co", "-q", "--server", "sim")
+    assert "test_slo[isl1024-osl32-conc1]" in without.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -336,29 +337,69 @@ def test_plot_needs_no_server_and_ends_without_a_load(tmp_path: Path) -> None:
     assert "no pictures" in empty.out
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_interruption_keeps_what_is_finished(tmp_path: Path, how: signal.Signals) -> None:
-    profile = tmp_path / "quick.toml"
+@contextlib.contextmanager
+def long_session(folder: Path, *, ignoring: bool = False) -> Iterator[subprocess.Popen[str]]:
+    """A session whose second point is being measured; with `ignoring` as a shell starts it behind `&`."""
+    profile, results = folder / "quick.toml", folder / "results"
     profile.write_text(QUICK.replace("num_prompts = 12", "num_prompts = 60").replace("step_ms = 1.0", "step_ms = 20.0"))
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--server", "sim", "--no-plot",
+               f"--profile={profile}", f"--results-dir={results}"]  # fmt: skip
+    if ignoring:
+        command = ["bash", "-c", 'trap "" INT; exec "$@"', "bash", *command]
+    env = os.environ | {"SERVER_INFO": str(folder / "none")}
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env
+    ) as process:
+        try:
+            deadline = time.monotonic() + 120
+            while not list(results.glob("quick*.json")) and time.monotonic() < deadline:
+                time.sleep(0.1)
+            time.sleep(1.0)  # into the second point
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(("how", "ignoring"), [(signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGTERM, True)])
+def test_interruption_keeps_what_is_finished(tmp_path: Path, how: signal.Signals, ignoring: bool) -> None:
     results = tmp_path / "results"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--server", "sim", "--no-plot",
-         f"--profile={profile}", f"--results-dir={results}"],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env=os.environ | {"SERVER_INFO": str(tmp_path / "none")},
-    )  # fmt: skip
-    deadline = time.monotonic() + 60
-    while not list(results.glob("quick*.json")) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    time.sleep(1.0)  # into the second point
-    process.send_signal(how)
-    out, _ = process.communicate(timeout=60)
+    with long_session(tmp_path, ignoring=ignoring) as process:
+        process.send_signal(how)
+        out, _ = process.communicate(timeout=60)
     assert process.returncode == 2, out
     kept = [json.loads(p.read_text()) for p in sorted(results.glob("quick*.json"))]
     assert kept
     assert kept[0]["verdict"] in ("PASSED", "ERROR")
     assert "Traceback" not in out
     assert (results / "report.json").exists()
+    cut = [r for r in kept if "interrupted" in " ".join(r["messages"])]
+    assert all(r["verdict"] == "ERROR" and r["completed"] < r["num_prompts"] for r in cut)
+
+
+def test_a_second_interruption_ends_it_at_once_and_leaves_no_process(tmp_path: Path) -> None:
+    with long_session(tmp_path) as process:
+        children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 2, out
+    assert "Traceback" not in out
+    assert children
+    deadline = time.monotonic() + 10
+    while (left := [pid for pid in children if Path(f"/proc/{pid}").exists()]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left
+
+
+def test_an_interruption_where_it_is_ignored_is_none(tmp_path: Path) -> None:
+    with long_session(tmp_path, ignoring=True) as process:
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 2, out
 
 
 # ------------------------------------------------------------------------------------------------ sequential runs
