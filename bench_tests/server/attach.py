@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
-from bench_tests.errors import ServerError, UsageError
+from bench_tests.errors import ServerError
 from bench_tests.server.client import Reply, Unreachable, ask, get, post_json
 from bench_tests.server.net import clear_proxy
 from bench_tests.server.served import Endpoint, Say
+from bench_tests.server.url import mask_url
 from bench_tests.text import harmless, quoted
 
-__all__ = ["AttachedServer", "BaseURL", "ServedModel", "clean_url", "find_vocab", "look_at", "mask_url", "split_url"]
+__all__ = ["AttachedServer", "ServedModel", "context_needed", "find_vocab", "look_at"]
 
 VOCABS = (32000, 16000, 8000, 4000, 2000, 1000, 500)
 SHOWN_MODELS = 8  # names of a long list of models that a message shows
-# what belongs to the API and not to the server's address
-_API_PATHS = ("/chat/completions", "/completions", "/models")
 _HEALTH_S = 2.0  # /health is a note: it is not waited for
 # what a server says of itself → the engine's name in results, by the first word that fits
 _ENGINES = {
@@ -32,6 +31,12 @@ _ENGINES = {
     "ollama": "ollama",
     "transformers": "transformers",
     "litellm": "litellm",
+}
+
+_VERSIONS = {  # where an engine without /version says its own, and under which key
+    "sglang": ("/get_server_info", "version"),
+    "llama.cpp": ("/props", "build_info"),
+    "tgi": ("/info", "version"),
 }
 
 
@@ -80,62 +85,6 @@ class AttachedServer:
         return
 
 
-class BaseURL(NamedTuple):
-    """A base URL in its two parts; the query may hold a key."""
-
-    base: str
-    query: str
-
-
-def clean_url(text: str, where: str) -> str:
-    """The base URL without its query; see split_url. Raises UsageError."""
-    return split_url(text, where).base
-
-
-def split_url(text: str, where: str) -> BaseURL:
-    """The base URL as everything uses it: http(s)://HOST[:PORT][/PATH], no /v1, no login; and its query.
-
-    An API path at its end (/v1, /v1/completions, ...) is taken off. Raises UsageError, without what may be a key.
-    """
-    from yarl import URL
-
-    text = text.strip()
-    shown = repr(mask_url(text))
-    if not text:
-        raise UsageError(f"{where}: it is empty (a variable that is not set?); expected http://HOST[:PORT]")
-    if any(ord(c) <= 32 or ord(c) == 127 for c in text):
-        raise UsageError(f"{where} {shown}: it holds blanks or control characters; expected http://HOST[:PORT]")
-    try:
-        url = URL(text if "//" in text else f"http://{text}", encoded=True)
-        host, port = url.host, url.explicit_port
-    except ValueError as why:
-        said = harmless(str(why)) if "@" not in text else "not a URL"
-        raise UsageError(f"{where} {shown}: {said}; expected http://HOST[:PORT]") from None
-    if url.scheme not in ("http", "https") or not host:
-        raise UsageError(f"{where} {shown}: expected http://HOST[:PORT] or https://HOST[:PORT]")
-    if port is not None and not 0 < port < 65536:
-        raise UsageError(f"{where} {shown}: port {port} is out of range; expected http://HOST[:PORT]")
-    if url.user or url.password:
-        raise UsageError(f"{where} {shown}: a key does not belong in a URL; set $OPENAI_API_KEY instead")
-    path = url.raw_path.rstrip("/")
-    for end in _API_PATHS:
-        if path.endswith(f"/v1{end}"):
-            path = path.removesuffix(end)
-    path = path.removesuffix("/v1").rstrip("/")
-    authority = f"[{host}]" if ":" in host else host
-    return BaseURL(f"{url.scheme}://{authority}{f':{port}' if port else ''}{path}", url.raw_query_string)
-
-
-def mask_url(text: str) -> str:
-    """A URL fit for messages: login and query, which can hold keys, masked."""
-    head, at, host = text.rpartition("@")
-    if at:
-        scheme = head.partition("//")[0] + "//" if "//" in head else ""
-        text = f"{scheme}***@{host}"
-    base, question, _ = text.partition("?")  # what follows may hold a key too
-    return f"{base}?***" if question else base
-
-
 async def look_at(endpoint: Endpoint, wanted: str) -> ServedModel:
     """Ask the server what it is: reachable, and serving `wanted` (any model when empty). /v1/models decides.
 
@@ -170,6 +119,9 @@ async def look_at(endpoint: Endpoint, wanted: str) -> ServedModel:
         notes.append(f"/health says {said}; /v1/models answers, so it is measured")
     version, simulated = await _version(endpoint)
     simulated = simulated or chosen.get("owned_by") == "bench-tests-simulator"
+    engine = "sim" if simulated else await _engine(endpoint, chosen, answer)
+    if version == "unknown" and engine in _VERSIONS:
+        version = await _version_of(endpoint, *_VERSIONS[engine])
     return ServedModel(
         model=str(chosen["id"]),
         all_models=tuple(names),
@@ -177,7 +129,7 @@ async def look_at(endpoint: Endpoint, wanted: str) -> ServedModel:
         version=version,
         simulated=simulated,
         root=harmless(str(chosen.get("root") or "")),
-        engine="sim" if simulated else await _engine(endpoint, chosen, answer),
+        engine=engine,
         notes=tuple(notes),
     )
 
@@ -247,6 +199,13 @@ async def _version(endpoint: Endpoint) -> tuple[str, bool]:
     return (harmless(version)[:100] if isinstance(version, str) and version else "unknown"), said.get(
         "simulated"
     ) is True
+
+
+async def _version_of(endpoint: Endpoint, path: str, key: str) -> str:
+    answer = await get(endpoint, path)
+    said = answer.json() if answer is not None and answer.status == 200 else None
+    version = said.get(key) if isinstance(said, dict) else None
+    return harmless(version)[:100] if isinstance(version, str) and version else "unknown"
 
 
 async def _engine(endpoint: Endpoint, chosen: dict[str, Any], models: Reply) -> str:

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from bench_tests.errors import ServerError, UsageError
-from bench_tests.server.attach import AttachedServer, look_at, mask_url, split_url
+from bench_tests.server.attach import AttachedServer, look_at
 from bench_tests.server.info import ServerInfo, default_server_info, read_server_info
 from bench_tests.server.served import Endpoint, Say, Served
+from bench_tests.server.url import mask_url, split_url
 from bench_tests.sweep.options import apply_options
 from bench_tests.sweep.profile import BUILTIN, Profile, load_profile, profile_for_model
 from bench_tests.sweep.settings import Validity

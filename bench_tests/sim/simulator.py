@@ -10,6 +10,7 @@ in the `server` header and in `owned_by`, `"simulated": true` in /version, `benc
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import select
@@ -18,8 +19,8 @@ import ssl
 import subprocess
 import sys
 import tempfile
-import urllib.request
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import MISSING, fields
 from pathlib import Path
 from types import TracebackType
@@ -122,21 +123,24 @@ class Simulator:
 
     def request(self, path: str, body: Any = None) -> bytes:
         """GET, or POST of JSON, to one of its own pages; for tests and tools, not timed. Raises OSError."""
-        data = None if body is None else json.dumps(body).encode()
-        headers = {"content-type": "application/json"}
-        if self.spec.api_key is not None:
-            headers["authorization"] = f"Bearer {self.spec.api_key}"
-        request = urllib.request.Request(self._url + path, data=data, headers=headers)
-        context = None
+        with ThreadPoolExecutor(1) as apart:  # with a loop of its own: the caller may run in one
+            return apart.submit(asyncio.run, self._ask(path, body)).result()
+
+    async def _ask(self, path: str, body: Any) -> bytes:
+        import aiohttp
+
+        headers = {} if self.spec.api_key is None else {"authorization": f"Bearer {self.spec.api_key}"}
+        context: ssl.SSLContext | bool = True
         if self.spec.tls_cert is not None:
             context = ssl.create_default_context(cafile=self.spec.tls_cert)
             context.check_hostname = False
-        opener = urllib.request.build_opener(
-            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
-        )
-        with opener.open(request, timeout=10) as answer:
-            got: bytes = answer.read()
-        return got
+        connector = aiohttp.TCPConnector(force_close=True, ssl=context)
+        async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(10)) as http:
+            method = "GET" if body is None else "POST"
+            async with http.request(method, self._url + path, json=body, headers=headers) as answer:
+                if answer.status >= 400:
+                    raise OSError(f"{path}: HTTP {answer.status}")
+                return await answer.read()
 
     def set_faults(self, *faults: str) -> None:
         """Switch these faults on and all others off, for the requests from now on."""

@@ -14,11 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench_tests.errors import BenchError, ServerError, UsageError
-from bench_tests.server.attach import clean_url, context_needed, find_vocab, look_at
+from bench_tests.server.attach import context_needed, find_vocab, look_at
 from bench_tests.server.client import get, why_unhealthy, why_unreachable
 from bench_tests.server.info import read_server_info
 from bench_tests.server.metrics import Metrics, read_metrics
 from bench_tests.server.served import Endpoint
+from bench_tests.server.url import clean_url
 from tests.support.scripted_server import ScriptedServer, read_request
 
 Pages = dict[str, tuple[int, bytes]]
@@ -178,6 +179,18 @@ def test_the_engine_is_what_the_server_says(
 ) -> None:
     site.pages |= {"/v1/models": (200, models), "/metrics": (200, metrics)}
     assert run(look_at(endpoint, "a")).engine == engine
+
+
+@pytest.mark.parametrize(
+    "owner, path, said",
+    [("sglang", "/get_server_info", b'{"version":"0.5.9"}'), ("llamacpp", "/props", b'{"build_info":"0.5.9"}')],
+)
+def test_the_version_is_found_where_the_engine_says_it(
+    site: Site, endpoint: Endpoint, owner: str, path: str, said: bytes
+) -> None:
+    site.pages |= {"/v1/models": (200, b'{"data":[{"id":"a","owned_by":"%s"}]}' % owner.encode()), path: (200, said)}
+    del site.pages["/version"]
+    assert run(look_at(endpoint, "a")).version == "0.5.9"
 
 
 def test_nobody_there() -> None:

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from bench_tests.errors import ServerError, UsageError
-from bench_tests.server.choose import choose
+from bench_tests.server.choose import choose, obtain
 from bench_tests.server.slurm import start as slurm_start
 from bench_tests.server.slurm.request import SERVE_SCRIPT
 from bench_tests.sweep.options import OPTIONS
+from tests.support.odd_servers import odd_server
 from tests.support.suite import QUICK, run_suite
 
 DEFAULTS = {option.flag: option.kwargs.get("default") for option in OPTIONS}
@@ -190,3 +191,14 @@ def test_a_session_ends_with_13_and_one_line(tmp_path: Path, queue: Callable[[st
     assert "python3 -m bench_tests.server.wait --server-info=" not in outcome.out  # it is $SERVER_INFO's already
     assert "Traceback" not in outcome.out
     assert outcome.results() == {}
+
+
+def test_a_file_whose_model_is_not_served_is_an_error_that_names_both(info: Path) -> None:
+    with odd_server(models=(200, {"data": [{"id": "new"}]})) as (_, url):
+        info.write_text(f"{url}\nmodel=old\n")
+        choice = run(choose(options(model="new")))
+        with pytest.raises(ServerError, match=rf"{info} names model old: the server at {url} serves new, not old"):
+            run(obtain(choice, info.parent, False, lambda _: None))
+        info.write_text(f"{url}\nmodel=new\n")
+        served = run(obtain(run(choose(options())), info.parent, False, lambda _: None))
+    assert served.endpoint.base_url == url
