@@ -28,7 +28,7 @@ from bench_tests.load.team import LoadRun, Progress
 from bench_tests.sim.simulator import SimSpec, Simulator
 from tests.support.plans import make_plan
 from tests.support.scripted_server import ScriptedServer, read_request
-from tests.support.stream_bytes import chunked, stream
+from tests.support.stream_bytes import CHUNKED_HEAD, chunked, stream
 
 PACED = SimSpec(mode="paced", ttft_ms=40, gap_ms=4)
 
@@ -305,6 +305,44 @@ def test_each_timeout_is_named(
     assert kinds(records) == {kind: 4}
     assert words in records.error[0]
     assert time.monotonic() - started < 10
+
+
+class Pinging:
+    """Sends so many tokens, and then comments without end: a proxy before an engine that is stuck."""
+
+    def __init__(self, tokens: int, ping: bytes = b": ping\n\n") -> None:
+        self.tokens, self.ping = tokens, ping
+
+    def __call__(self, conn: socket.socket) -> None:
+        def send(part: bytes) -> None:
+            conn.sendall(b"%x\r\n%b\r\n" % (len(part), part))
+
+        while read_request(conn) is not None:
+            conn.sendall(CHUNKED_HEAD)
+            for part in stream(["x"] * 8)[: self.tokens]:
+                send(part)
+                time.sleep(0.2)
+            while self.tokens < 10:
+                send(self.ping)
+                time.sleep(0.05)
+            conn.sendall(b"0\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "ping", [b": ping\n\n", b'event: ping\ndata: {"type":"ping"}\n\n', b'data: {"choices":[]}\n\n']
+)
+@pytest.mark.parametrize("tokens, words", [(0, "no first token within 0.9 s"), (2, "silent for 0.6 s in the stream")])
+def test_comments_keep_no_request_alive(tokens: int, words: str, ping: bytes) -> None:
+    with ScriptedServer(Pinging(tokens, ping)) as server:
+        run = run_load(plan(server.url, conc=2, num_prompts=2, first_token=0.9, between_tokens=0.6, request=20.0))
+    assert kinds(run.records) == {"stalled": 2}
+    assert all(words in error for error in run.records.error.tolist())
+
+
+def test_a_stream_whose_events_come_in_time_outlives_both_limits() -> None:
+    with ScriptedServer(Pinging(10)) as server:  # 1.6 s of tokens
+        run = run_load(plan(server.url, conc=2, num_prompts=2, first_token=1.0, between_tokens=1.0))
+    assert kinds(run.records) == {"completed": 2}
 
 
 def test_a_server_that_is_silent_on_all_streams_is_not_waited_for_again(sim: Simulator) -> None:

@@ -191,6 +191,142 @@ def test_an_errors_words_are_few_and_on_one_line() -> None:
     assert "\n" not in answer.error
 
 
+# ---- which events carry a token
+
+
+def ended(answer: Answer, events: list[bytes]) -> list[int]:
+    """Which of the events (each in a chunk of its own) the answer counts as tokens."""
+    raw, behind = chunked(*events), []
+    at = raw.index(b"\r\n\r\n") + 4
+    for e in events:
+        at += len(b"%x" % len(e)) + 2 + len(e)
+        behind.append(at)
+        at += 2
+    return [behind.index(end) for end in answer.ends.tolist()]
+
+
+@pytest.mark.parametrize(
+    "texts, tokens, counted",
+    [
+        (["", "a", "b", "c"], 3, [1, 2, 3]),  # a role, or an event that only opens the stream
+        (["a", "b", "c", ""], 3, [0, 1, 2]),  # a finish_reason that comes later
+        (["", "a", "b", "c", ""], 3, [1, 2, 3]),
+        (["a", "", "b", "c"], 4, [0, 1, 2, 3]),  # a token that is no whole character yet
+        (["", "a", "b", "c"], 4, [0, 1, 2, 3]),
+        (["", "", ""], 3, [0, 1, 2]),
+        (["", "", ""], 1, [0, 1, 2]),  # nothing tells which of them it is
+        (["", "a", "b", "c", ""], None, [1, 2, 3]),  # nobody says how many
+    ],
+)
+@pytest.mark.parametrize("repeated", [1, 20])
+def test_an_event_that_is_no_token_starts_and_ends_no_latency(
+    texts: list[str], tokens: int | None, counted: list[int], repeated: int
+) -> None:
+    """Repeated in the middle, so that the template reads the stream too."""
+    middle = [f"x{i}" for i in range(repeated - 1)]
+    whole = [*texts[:2], *middle, *texts[2:]]
+    events = stream(whole, tokens=None if tokens is None else tokens + len(middle))
+    if tokens is None:
+        del events[-2]
+    want = (
+        [c for c in counted if c < 2] + list(range(2, 2 + len(middle))) + [c + len(middle) for c in counted if c >= 2]
+    )
+    if not any(texts) and tokens == 1 and middle:
+        return  # then some have a text
+    answer = changed(*events)
+    assert kind(answer) == "completed"
+    assert ended(answer, events) == want
+
+
+@pytest.mark.parametrize("key", ["content", "reasoning", "reasoning_content"])
+def test_a_chats_first_token_is_its_first_content_or_thinking(key: str) -> None:
+    def chat(delta: dict[str, object], reason: str | None = None) -> bytes:
+        return (
+            b"data: "
+            + json.dumps({"choices": [{"index": 0, "delta": delta, "finish_reason": reason}]}).encode()
+            + b"\n\n"
+        )
+
+    call = {"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": "{}"}}]}
+    events = [chat({"role": "assistant", "content": ""}), chat({key: "a"}), chat(call), chat({}, "stop")]
+    answer = changed(*events, usage_event(8, 2), DONE)
+    assert kind(answer) == "completed"
+    assert ended(answer, events) == [1, 2]
+
+
+# ---- as tolerant as nothing is lost by it
+
+
+def without(*keys: str) -> list[bytes]:
+    """A stream whose choices lack these keys wherever they say nothing."""
+    events = []
+    for e in stream(TEXTS)[:-2]:
+        said = json.loads(e[6:])
+        choice = said["choices"][0]
+        for key in keys:
+            if not choice.get(key):
+                choice.pop(key, None)
+        events.append(b"data: " + json.dumps(said).encode() + b"\n\n")
+    return [*events, *stream(TEXTS)[-2:]]
+
+
+def pretty(events: list[bytes], line_end: bytes) -> list[bytes]:
+    """Each event's JSON over several data lines."""
+    out = []
+    for e in events:
+        text = e[6:-2] if e == DONE else json.dumps(json.loads(e[6:]), indent=1).encode()
+        out.append(b"".join(b"data: " + line + line_end for line in text.split(b"\n")) + line_end)
+    return out
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        without("finish_reason"),
+        without("text"),
+        without("finish_reason", "text", "index"),
+        pretty(stream(TEXTS), b"\n"),
+        pretty(stream(TEXTS), b"\r\n"),
+        pretty(stream(TEXTS), b"\r"),
+        [b"\xef\xbb\xbf", *stream(TEXTS)],
+        [*stream(TEXTS)[:-1], b"data: [DONE] \n\n"],
+        [*stream(TEXTS)[:-1], b"data:\t[DONE]\n\n"],
+        [*stream(TEXTS)[:-1], b"data: [DONE]\n"],
+        [*stream(TEXTS)[:-1], b"data: [DONE]"],
+        stream(TEXTS)[:-1],  # finish_reason and usage were there: nothing can be missing
+        [*stream(TEXTS)[:-2], b'data: {"usage":{"prompt_tokens":8,"completion_tokens":5}}\n\n', DONE],
+        [
+            *stream(TEXTS)[:-2],
+            b'data: {"choices":null,"usage":{"prompt_tokens":8.0,"completion_tokens":5.0}}\n\n',
+            DONE,
+        ],
+        [b'event: ping\ndata: {"type":"ping"}\n\n', *stream(TEXTS)],
+        [b"data:\n\n", *stream(TEXTS)],  # no data, no event
+        [b'data: {"choices":[],"prompt_filter_results":[{}],"usage":null}\n\n', *stream(TEXTS)],
+    ],
+)
+def test_what_loses_nothing_is_no_failure(events: list[bytes]) -> None:
+    answer = changed(*events)
+    assert (kind(answer), answer.error) == ("completed", "")
+    assert (answer.input_tokens, answer.output_tokens, len(answer.ends)) == (8, 5, 5)
+
+
+@given(texts=st.lists(st.text(st.characters(codec="utf-8"), max_size=6), min_size=1, max_size=9), bom=st.booleans(), line_end=st.sampled_from([b"\n", b"\r\n", b"\r"]), over_lines=st.booleans(), comments=st.booleans(), cuts=st.lists(st.integers(1, 900), max_size=9))  # fmt: skip
+@settings(max_examples=150, deadline=None)
+def test_how_a_stream_is_written_changes_nothing_of_what_it_says(
+    texts: list[str], bom: bool, line_end: bytes, over_lines: bool, comments: bool, cuts: list[int]
+) -> None:
+    plain = stream(texts, ascii_only=True)
+    written = pretty(plain, line_end) if over_lines else [e.replace(b"\n", line_end) for e in plain]
+    if comments:
+        written = [part for e in written for part in (b": ping" + line_end * 2, e)]
+    body = b"\xef\xbb\xbf" * bom + b"".join(written)
+    usual, odd = parse(chunked(*plain)), parse(chunked(*_cut(body, cuts)))
+    assert facts(odd)[:2] == facts(usual)[:2]
+    assert facts(odd)[3:] == facts(usual)[3:]
+    assert len(odd.ends) == len(usual.ends)
+
+
 # ---- the fast path says what the slow one says
 
 text = st.text(

@@ -223,3 +223,73 @@ def test_a_key_that_the_server_repeats_is_not_kept() -> None:
 
 def test_no_request_gives_empty_records() -> None:
     assert len(rows()) == 0
+
+
+# ---- how the events arrived
+
+
+def eight(at_ms: list[float], reads: list[int], polls_ms: list[float] | None = None) -> Records:
+    """An answer of eight events whose reads hold so many of them, at these milliseconds; the rest with the last."""
+    data = chunked(*stream([f"t{i}" for i in range(8)]))
+    behind = event_offsets(data)
+    cuts, seen = [], 0
+    for count in reads[:-1]:
+        seen += count
+        cuts.append(behind[seen - 1])
+    return rows(raw_of(data, cuts, at_ms, polls_ms=polls_ms))
+
+
+def test_events_that_came_one_by_one_have_a_moment_each() -> None:
+    got = eight([100 + 20 * i for i in range(8)], [1] * 8)
+    assert (got.events[0], got.moments[0]) == (8, 8)
+
+
+def test_events_that_came_together_have_one_moment() -> None:
+    assert eight([240], [8]).moments[0] == 1  # the loop had looked a millisecond before: they can't have waited here
+    assert eight([100, 180], [4, 4]).moments[0] == 2
+    assert eight([100, 240], [1, 7]).moments[0] == 2
+
+
+def test_what_the_client_may_have_merged_is_not_called_gathered() -> None:
+    """The loop had not looked for so long that these events may have come one by one, 20 ms apart."""
+    assert eight([160, 240], [4, 4], [95, 165]).moments[0] == 8
+    assert eight([160, 240], [4, 4], [95, 239]).moments[0] == 5  # the first four only
+    assert eight([240], [8], [20]).moments[0] == 8
+
+
+def test_an_answer_is_in_flight_until_its_last_byte() -> None:
+    data = chunked(*stream([f"t{i}" for i in range(8)]))
+    last_event = event_offsets(data)[7]
+    got = rows(raw_of(data, [last_event], [200, 240]))
+    assert got.last_s[0] == pytest.approx(0.2)
+    assert got.end_s[0] == pytest.approx(0.24)
+    assert np.isnan(rows(raw_of(bytearray(), failure=("cut_off", "gone"))).end_s[0])
+
+
+@pytest.mark.parametrize(
+    "reason, counted, expected",
+    [
+        ("stop", 4, "short"),
+        ("stop", 8, "completed"),
+        ("length", 4, "short"),
+        ("length", 7, "completed"),
+        ("length", 12, "short"),
+    ],
+)
+def test_counted_answers_are_held_to_the_asked_length(reason: str, counted: int, expected: str) -> None:
+    """A text may be cut into other tokens than it was made of: where the server says that it was cut off, one more or less."""
+    tally = Tally(True, 0)
+    tally.add(raw_of(chunked(*[event(f"t{i}", None) for i in range(7)], event("t7", reason), DONE)))
+    tally.recount(0, counted)
+    got = tally.records(ZERO)
+    assert (kinds(got), got.output_tokens.tolist()) == ([expected], [counted])
+    assert ("counted by the tokenizer" in str(got.error[0])) == (expected == "short")
+
+
+def test_an_open_loops_latency_is_told_from_the_scheduled_time() -> None:
+    raw = raw_of(vllm("usage"), at_ms=[200.0])
+    raw.due_ns -= 50 * MS
+    for from_due, ttft in ((False, 0.2), (True, 0.25)):
+        tally = Tally(True, 0, from_due=from_due)
+        tally.add(raw)
+        assert tally.outcomes[0][1] == pytest.approx(ttft)
