@@ -110,13 +110,19 @@ class Facts:
             "objectives": [{"metric": o.metric, "limit": o.limit_s} for o in slo.objectives(point)],
         }
 
+    @property
+    def gpus(self) -> int | None:
+        """The server's GPUs; None where it was there before and nobody has named them."""
+        started = self.served.kind != "attach" or bool(self.served.facts().get("job_id"))
+        return self.profile.gpus if started else self.profile.named_gpus
+
     def server_facts(self) -> dict[str, Any]:
         server = self.profile.server
         return {
             "base_url": self.served.endpoint.base_url,
             "insecure": self.served.endpoint.insecure,
             "engine": self.engine,
-            "gpus": self.profile.gpus,
+            "gpus": self.gpus,
             "tensor_parallel": server.tensor_parallel,
             "data_parallel": server.data_parallel,
             "pipeline_parallel": server.pipeline_parallel,

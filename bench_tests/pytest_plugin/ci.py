@@ -8,7 +8,7 @@ from pathlib import Path
 from bench_tests.compare.baseline import change_line
 from bench_tests.compare.regression import SweepComparison
 from bench_tests.measure.point import Measurement
-from bench_tests.pytest_plugin.table import markdown, row
+from bench_tests.pytest_plugin.table import columns, gpus_words, markdown, row
 from bench_tests.verdict.decide import ERROR, FAILED, PASSED
 
 __all__ = ["comparison_lines", "github_annotations", "summary_markdown"]
@@ -27,10 +27,10 @@ def summary_markdown(
         server = measurements[0].result.get("server") or {}
         simulated = " **SIMULATED**" if server.get("simulated") else ""
         lines += [
-            f"{server.get('model')} on {server.get('engine')} {server.get('version')}, {server.get('gpus')} GPU(s){simulated}",
+            f"{server.get('model')} on {server.get('engine')} {server.get('version')}, {gpus_words(server.get('gpus'))}{simulated}",
             "",
         ]
-        lines += [markdown([row(m) for m in measurements]), ""]
+        lines += [markdown([row(m) for m in measurements], columns(measurements)), ""]
     for m in measurements:
         if m.verdict.word != PASSED:
             lines += [f"- **{m.verdict.word}** {m.point}: {message}" for message in m.verdict.messages]

@@ -16,6 +16,7 @@ from bench_tests.load.hosts import load_hosts
 from bench_tests.measure.point import Measurement, Sweep
 from bench_tests.pytest_plugin.bench import Bench
 from bench_tests.pytest_plugin.state import MEASURED, STATE, Session
+from bench_tests.results.lock import FolderLock
 from bench_tests.server.attach import look_at
 from bench_tests.server.choose import choose, obtain
 from bench_tests.server.probe import probe
@@ -52,7 +53,12 @@ async def sweep(request: pytest.FixtureRequest) -> AsyncIterator[Sweep]:
     state.interrupt.install()
     state.interrupt.works()
     served: Served | None = None
+    lock = FolderLock(state.results_dir)
     try:
+        if other := lock.take():
+            with state.terminal.uncaptured() as say:
+                say(f"warning: another sweep writes into {state.results_dir} ({other}): results of the same name replace each "
+                    "other; give one of them another --results-dir")  # fmt: skip
         try:
             choice = state.choice = state.choice or await choose(state.option)
             with state.terminal.uncaptured() as say:
@@ -80,6 +86,7 @@ async def sweep(request: pytest.FixtureRequest) -> AsyncIterator[Sweep]:
                 say(f"note: {note}")
         yield found
     finally:
+        lock.release()
         if served is not None:
             with state.terminal.uncaptured():
                 await served.stop()

@@ -5,35 +5,48 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bench_tests.figures import Figure, figures_where
 from bench_tests.load.team import Progress
 from bench_tests.measure.point import Measurement
 from bench_tests.sweep.units import format_s
 
-__all__ = ["COLUMNS", "live_line", "markdown", "point_line", "row"]
+__all__ = ["COLUMNS", "columns", "gpus_words", "live_line", "markdown", "point_line", "row"]
 
-COLUMNS = ("point", "n", "TTFT p50", "TTFT p99", "TPOT p50", "TPOT p99", "in tok/s/GPU", "out tok/s/GPU", "verdict")
+_FIGURES = figures_where(column=True)
 
 
-def _per_gpu(result: Mapping[str, Any], key: str) -> str:
-    value = result.get(key)
-    gpus = (result.get("server") or {}).get("gpus") or 1
-    return "–" if value is None else f"{value / gpus:,.1f}"
+def columns(measurements: Sequence[Measurement]) -> tuple[str, ...]:
+    """The headings of the table: rates are per GPU where the GPUs of all servers are known, else of the whole server."""
+    per = "/GPU" if all(_gpus(m.result) for m in measurements) else ""
+    named = (f.column if f.unit == "s" else f"{f.column} {f.unit}{per}" for f in _FIGURES)
+    return ("point", "n", *named, "verdict")
+
+
+COLUMNS = columns(())
+
+
+def gpus_words(gpus: int | None) -> str:
+    """`8 GPU(s)`, or that nobody has named them."""
+    return "GPUs not named (--gpus N)" if gpus is None else f"{gpus} GPU(s)"
+
+
+def _gpus(result: Mapping[str, Any]) -> int | None:
+    return (result.get("server") or {}).get("gpus") or None
+
+
+def _shown(result: Mapping[str, Any], figure: Figure) -> str:
+    value = result.get(figure.name)
+    if figure.unit == "s":
+        return format_s(value)
+    return "–" if value is None else f"{value / (_gpus(result) or 1):,.1f}"
 
 
 def row(measurement: Measurement) -> tuple[str, ...]:
-    """One line of the table, in the order of COLUMNS."""
+    """One line of the table, in the order of `columns`."""
     result = measurement.result
     name = str(measurement.point) + (f" run {measurement.run}" if measurement.run > 1 else "")
-    times = (format_s(result.get(key)) for key in ("median_ttft", "p99_ttft", "median_tpot", "p99_tpot"))
     word = measurement.verdict.word + (" (kept)" if measurement.kept else "")
-    return (
-        name,
-        str(result.get("completed", 0)),
-        *times,
-        _per_gpu(result, "input_throughput"),
-        _per_gpu(result, "output_throughput"),
-        word,
-    )
+    return (name, str(result.get("completed", 0)), *(_shown(result, figure) for figure in _FIGURES), word)
 
 
 def markdown(rows: Sequence[Sequence[str]], columns: Sequence[str] = COLUMNS) -> str:

@@ -11,7 +11,7 @@ from bench_tests.compare.regression import SweepComparison
 from bench_tests.load.team import Progress
 from bench_tests.measure.point import Measurement, Sweep
 from bench_tests.pytest_plugin.ci import comparison_lines
-from bench_tests.pytest_plugin.table import live_line, markdown, point_line, row
+from bench_tests.pytest_plugin.table import columns, gpus_words, live_line, markdown, point_line, row
 from bench_tests.sweep.point import Point
 from bench_tests.sweep.units import format_s
 from bench_tests.verdict.decide import PASSED
@@ -86,7 +86,7 @@ class Terminal:
         again = f" in {runs} rounds" if runs > 1 else ""
         with self.uncaptured() as say:
             say(f"server: {sweep.served.endpoint.base_url} ({sweep.served.kind}){simulated}")
-            say(f"model: {model.model}, {sweep.engine} {model.version}, {profile.gpus} GPU(s){context}")
+            say(f"model: {model.model}, {sweep.engine} {model.version}, {gpus_words(sweep.gpus)}{context}")
             asked = f", {points} point{'s' * (points != 1)}{again}, {requests} requests{_expected(sweep, cases)}"
             say(f"profile: {profile.name}{asked * bool(cases)}")
             for line in further:
@@ -104,7 +104,7 @@ class Terminal:
         simulated = any((m.result.get("server") or {}).get("simulated") for m in measurements)
         if simulated:
             reporter.write_line("SIMULATED: these figures are of the built-in simulated server, not of an engine")
-        reporter.write_line(markdown([row(m) for m in measurements]))
+        reporter.write_line(markdown([row(m) for m in measurements], columns(measurements)))
         for measurement in measurements:
             if measurement.verdict.word != PASSED:
                 for message in measurement.verdict.messages:

@@ -176,6 +176,8 @@ OPTIONS = (
            {"metavar": "LIST", "type": _typed(parse_objectives)}),
     Option("--goodput", 'limits of one request to count as good: "ttft:2s tpot:50ms e2el:10s"',
            {"metavar": "LIST", "type": _typed(parse_goodput)}),
+    Option("--gpus", "GPUs of a server that was there before, for figures per GPU; without it and without sizes in the profile "
+           "they are unknown", {"metavar": "N", "type": _whole(1)}, "server.gpus"),
     Option("--server-profile", "bracket each point with the server's /start_profile and /stop_profile", _TRUE, "load.server_profile"),
     Option("--repeat", "measure each point N times, in rounds", {"metavar": "N", "type": _whole(1), "default": 1}),
     Option("--resume", "keep points that already have a valid result of the same server and settings", _TRUE),
@@ -216,8 +218,28 @@ def apply_options(profile: Profile, option: Callable[[str], Any]) -> Profile:
     return profile
 
 
+def _overrides_apply(profile: Profile, points: list[Point]) -> None:
+    """Raise UsageError for objectives that are meant for some points and are those of none."""
+    there = [*profile.points, *points]
+    for number, override in enumerate(profile.slo.overrides, 1):
+        if there and not any(override.matches(point) for point in there):
+            chosen = ", ".join(f"{axis} = {list(values)}" for axis, values in override.select.items())
+            raise UsageError(f"{profile.source} slo.override {number}: {chosen} selects no point of the sweep; correct it or "
+                             "remove the table")  # fmt: skip
+
+
+def _burstiness_applies(profile: Profile, points: list[Point]) -> None:
+    """Raise UsageError where the command line spreads starts that no rate schedules."""
+    asked = profile.load_of_file is not None and profile.load.burstiness != profile.load_of_file.burstiness
+    if asked and points and not any(point.open_loop or math.isfinite(profile.rate(point)) for point in points):
+        raise UsageError(f"--burstiness {profile.load.burstiness:g}: no point has a request rate, so nothing is spread; give "
+                         "--request-rate too")  # fmt: skip
+
+
 def selected_points(profile: Profile, points: list[Point] | None) -> list[Point]:
     """The points of --point, else the profile's. Raises UsageError for one that is named twice, or none at all."""
+    _overrides_apply(profile, points or [])
+    _burstiness_applies(profile, points or profile.points)
     if not points:
         found = profile.points
         if not found:

@@ -61,6 +61,7 @@ class Profile:
     sim: settings.Sim = field(default_factory=settings.Sim)
     slo: Slo = field(default_factory=Slo)
     goodput: Goodput | None = None
+    sizes_said: bool = False  # whether the file names a parallel size of the server
     load_of_file: settings.Load | None = None  # [load] as the file has it, where options override it
 
     @property
@@ -83,8 +84,14 @@ class Profile:
 
     @property
     def gpus(self) -> int:
-        """All GPUs of the server. Formula: TP × DP × PP."""
-        return self.server.tensor_parallel * self.server.data_parallel * self.server.pipeline_parallel
+        """All GPUs of a server that is started as the profile says. Formula: TP × DP × PP, unless server.gpus says it."""
+        sizes = self.server.tensor_parallel * self.server.data_parallel * self.server.pipeline_parallel
+        return self.server.gpus or sizes
+
+    @property
+    def named_gpus(self) -> int | None:
+        """The GPUs of a server that was there before: what the profile or `--gpus` says; None where neither does."""
+        return self.gpus if self.server.gpus or self.sizes_said else None
 
     def num_prompts(self, point: Point) -> int:
         """How many measured requests this point has."""
@@ -177,6 +184,7 @@ def _build(table: dict[str, Any], source: str, default_name: str) -> Profile:
         source=source,
         description=str(table.get("description", "")),
         slo=parse_slo_table(slo, source),
+        sizes_said=any(key.endswith("_parallel") for key in table.get("server", {})),
         goodput=parse_goodput(_goodput_text(goodput, source), f"{source} goodput") if goodput else None,
         **parts,
     )
@@ -188,7 +196,7 @@ def _goodput_text(value: object, source: str) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, dict):
-        return " ".join(f"{name}:{limit}" for name, limit in value.items())
+        return " ".join(f"{name}:{limit}{'' if isinstance(limit, str) else 's'}" for name, limit in value.items())
     raise UsageError(f"{source} goodput: {value!r}; expected a text such as 'ttft:2s tpot:50ms', or a table")
 
 

@@ -127,6 +127,9 @@ class Server:
     gpus_per_node: int = key(
         whole(-1), -1, "GPUs asked from Slurm on each node; -1: TP × DP × PP over the nodes; 0: none"
     )
+    gpus: int = key(
+        whole(0), 0, "all GPUs of the server; 0: TP × DP × PP, where the profile says them or starts the server"
+    )
     nodes: int = key(whole(1), 1, "nodes of the server's job")
     tensor_parallel: int = key(whole(1), 1, "TP")
     data_parallel: int = key(whole(1), 1, "DP")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench_tests.errors import UsageError
+from bench_tests.figures import LATENCIES
 from bench_tests.sweep.point import AXES, Point
 from bench_tests.sweep.units import format_s, parse_duration_s
 
@@ -18,7 +19,7 @@ __all__ = ["MODES", "Goodput", "Objective", "Override", "Slo", "parse_goodput", 
 
 MODES = ("point", "confident")
 PER_REQUEST = ("ttft", "tpot", "e2el")  # what one request has one of
-_METRIC = re.compile(r"(mean|median|p\d{1,2}(?:\.\d+)?)_(ttft|tpot|itl|e2el)")
+_METRIC = re.compile(rf"(mean|median|p\d{{1,2}}(?:\.\d+)?)_({'|'.join(LATENCIES)})")
 
 
 def _is_metric(text: str) -> bool:
@@ -114,7 +115,7 @@ def parse_objectives(text: str, where: str = "--slo") -> dict[str, float]:
         metric, sign, limit = part.partition("<=")
         if not sign:
             raise UsageError(f"{where}: {part!r}: expected METRIC<=LIMIT such as p99_ttft<=2s,p99_tpot<=50ms")
-        objective = Objective(metric.strip(), parse_duration_s(limit, f"{where} {metric.strip()}"))
+        objective = Objective(metric.strip(), _with_unit(limit, f"{where} {metric.strip()}"))
         if objective.metric in limits:
             raise UsageError(f"{where}: {objective.metric} is given twice; keep one")
         limits[objective.metric] = objective.limit_s
@@ -130,10 +131,18 @@ def parse_goodput(text: str, where: str = "--goodput") -> Goodput:
         name, sign, limit = part.partition(":")
         if not sign or name not in PER_REQUEST:
             raise UsageError(f"{where}: {part!r}: expected LATENCY:LIMIT such as ttft:2s; latencies: ttft tpot e2el")
-        limits[name] = parse_duration_s(limit, f"{where} {name}")
+        limits[name] = _with_unit(limit, f"{where} {name}")
     if not limits:
         raise UsageError(f"{where}: {text!r} names no limit; expected e.g. ttft:2s tpot:50ms e2el:10s")
     return Goodput(limits)
+
+
+def _with_unit(limit: str, where: str) -> float:
+    """Seconds of a limit in words. `2000` is 2,000 s to one reader and 2 s to another: it is not guessed."""
+    seconds = parse_duration_s(limit, where)
+    if limit.strip()[-1].isdigit() or limit.strip().endswith("."):
+        raise UsageError(f"{where}: {limit.strip()!r} has no unit; expected e.g. {limit.strip()}ms or {limit.strip()}s")
+    return seconds
 
 
 def parse_slo_table(table: Mapping[str, Any], where: str) -> Slo:

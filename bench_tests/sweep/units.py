@@ -7,7 +7,7 @@ import re
 
 from bench_tests.errors import UsageError
 
-__all__ = ["format_s", "parse_duration_s", "parse_rate", "rate_word"]
+__all__ = ["format_apart", "format_range", "format_s", "parse_duration_s", "parse_rate", "rate_word"]
 
 _SCALE = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "": 1.0}
 _DURATION = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][-+]?\d+)?)\s*(us|µs|ms|s|min|m|h|)\s*")
@@ -52,3 +52,26 @@ def format_s(seconds: float | None) -> str:
     if seconds >= 1e-3:
         return f"{seconds * 1e3:.1f} ms"
     return f"{seconds * 1e6:.0f} µs"
+
+
+def _unit(seconds: float) -> tuple[float, str]:
+    return (1.0, "s") if seconds >= 1 else (1e3, "ms") if seconds >= 1e-3 else (1e6, "µs")
+
+
+def format_range(low: float | None, high: float | None) -> str:
+    """`9.98 to 10.1 ms`, `1.41 to 1.83 s`, `9.98 ms to –`: both ends in one unit, that of the larger; None is open."""
+    known = [end for end in (low, high) if end is not None]
+    scale, unit = _unit(max(known, default=0.0))
+    ends = ["–" if end is None else f"{end * scale:.3g}" for end in (low, high)]
+    return f"{ends[0]} to {ends[1]} {unit}" if high is not None or low is None else f"{ends[0]} {unit} to –"
+
+
+def format_apart(value: float, limit: float) -> tuple[str, str]:
+    """Two durations as format_s has them, with as many digits more as it takes to see which is larger."""
+    shown = format_s(value), format_s(limit)
+    scale, unit = _unit(limit)
+    digits = 4
+    while shown[0] == shown[1] and value != limit and digits < 17:
+        digits += 1
+        shown = f"{value * scale:.{digits}g} {unit}", f"{limit * scale:.{digits}g} {unit}"
+    return shown

@@ -9,9 +9,10 @@ from typing import Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from bench_tests.figures import label_of
 from bench_tests.load.records import Records
 from bench_tests.sweep.slo import Objective
-from bench_tests.sweep.units import format_s
+from bench_tests.sweep.units import format_apart, format_range, format_s
 from bench_tests.verdict.confidence import Judgement, judge
 from bench_tests.verdict.repeats import Repeats, after_the_burst, start_burst
 from bench_tests.verdict.summary import figure, latencies_s
@@ -120,7 +121,7 @@ def _judge(
 def _words(objective: Objective, judged: Judgement, notes: Sequence[str]) -> str:
     """`p99 TTFT 1.600 s > 1.000 s (+60 %, n=160, 95 % CI 1.41 to 1.83)`."""
     low, high = judged.interval.as_pair()
-    ends = f"{'–' if low is None else f'{low:.3g}'} to {'–' if high is None else f'{high:.3g}'}"
+    ends = format_range(low, high)
     interval = f"95 % CI {ends}" if judged.interval.two_sided else f"95 % CI {ends}, too few for both ends"
     return f"{_compared(objective, judged.figure)}, n={judged.n}, {', '.join([interval, *notes])})"
 
@@ -137,9 +138,10 @@ def _mean_words(objective: Objective, mean: float, n: int) -> str:
 
 
 def _compared(objective: Objective, value: float) -> str:
-    stat, _, latency = objective.metric.partition("_")
-    sign = ">" if value > objective.limit_s else "≤"
-    return (
-        f"{stat} {latency.upper()} {format_s(value)} {sign} {format_s(objective.limit_s)} "
-        f"({value / objective.limit_s - 1:+.0%}".replace("%", " %")
-    )
+    limit_s = objective.limit_s
+    shown, limit = format_apart(value, limit_s)
+    sign = ">" if value > limit_s else "≤"
+    over = value / limit_s - 1
+    percent = f"{over:+.0%}" if round(abs(over), 2) or not over else f"{over * 100:+.1g}%"
+    apart = percent.replace("%", " %") if over else "equal"
+    return f"{label_of(objective.metric)} {shown} {sign} {limit} ({apart}"

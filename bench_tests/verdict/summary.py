@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench_tests.figures import figures_where
 from bench_tests.load.records import COMPLETED, KINDS, Records
 from bench_tests.verdict.confidence import quantile_interval
 from bench_tests.verdict.in_step import in_step
@@ -19,9 +20,6 @@ from bench_tests.verdict.in_step import in_step
 __all__ = ["Window", "figure", "latencies_s", "mean_in_flight", "per_event", "steady_window", "summarize"]
 
 Floats = NDArray[np.float64]
-STATS = ("mean", "median", "std", "p90", "p95", "p99")
-LATENCIES = ("ttft", "tpot", "itl", "e2el")
-INTERVALS = ("median_ttft", "p99_ttft", "median_tpot", "p99_tpot", "median_e2el", "p99_e2el")
 
 
 @dataclass(frozen=True)
@@ -179,15 +177,15 @@ def summarize(
         "input_throughput": per_second(total_input),
         "output_throughput": per_second(total_output),
         "total_token_throughput": per_second(total_input + total_output),
-        **{f"{stat}_{name}": figure(values[name], stat) for name in LATENCIES for stat in STATS},
-        "p99_queue_time": figure(queue, "p99"),
+        **{row.name: figure(values[row.latency], row.statistic) for row in figures_where(of="request")},
+        "p99_queue_time": figure(queue, "p99") if records.open_loop else None,
         "p99_connect_time": figure(connect, "p99"),
         # with a request rate: what a user who came at the scheduled time has waited, our queue included
         "p99_ttft_from_schedule": figure((records.first_s - records.scheduled_s)[done], "p99"),
         "p99_e2el_from_schedule": figure((records.last_s - records.scheduled_s)[done], "p99"),
         **per_event(records),
         "in_step": None if records.open_loop else in_step(records),
-        "ci95": {name: _interval(values, name, block) for name in INTERVALS},
+        "ci95": {row.name: _interval(values, row.name, block) for row in figures_where(interval=True)},
         "steady_state": _steady(records, conc) if conc else None,
         "errors": {KINDS[kind]: int((failed == kind).sum()) for kind in sorted(set(failed.tolist()))},
         "error_examples": sorted(set(records.error[records.measured & (records.error != "")].tolist()))[:5],

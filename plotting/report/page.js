@@ -27,9 +27,8 @@ const COLUMNS = [
   repeated && { key: "rep", name: "repeat", of: p => p.rep },
   { key: "verdict", name: "verdict", text: true, of: p => p.verdict, verdict: true },
   { key: "n", name: "n", of: p => p.n }, { key: "failed", name: "failed", of: p => p.failed },
-  ...[["median_ttft", "TTFT p50"], ["p99_ttft", "TTFT p99"], ["median_tpot", "TPOT p50"], ["p99_tpot", "TPOT p99"]].map(([key, name]) =>
-    ({ key, name, of: p => p.metrics[key] ?? null, show: time })),
-  { key: "input", name: "input tok/s/GPU", of: p => p.input, show: number }, { key: "output", name: "output tok/s/GPU", of: p => p.output, show: number },
+  ...D.columns.map(({ key, name }) => ({ key, name, of: p => p.metrics[key] ?? null, show: time })),
+  { key: "input", name: `input ${D.rate}`, of: p => p.input, show: number }, { key: "output", name: `output ${D.rate}`, of: p => p.output, show: number },
   // of a point that passed, the messages say only what held: they stand in its own section
   D.points.some(complaint) && { key: "message", name: "message", text: true, of: complaint, message: true },
 ].filter(Boolean);

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench_tests.errors import UsageError
+from bench_tests.figures import figures_where
 from bench_tests.results.schema import PointResult, Results
 from plotting.compare import compare_data
 from plotting.distribution import distribution_data
@@ -68,6 +69,8 @@ def payload(
         "source": source,
         "simulated": any(point.simulated for _, point in points),
         "groups": groups,
+        "columns": [{"key": f.name, "name": f.column} for f in figures_where(of="request", column=True)],
+        "rate": _rate_unit([point for _, point in points]),
         "compare": comparison,
         "points": table,
         "leftOut": [{"file": str(left.path.name), "reason": left.reason} for run in runs for left in run.left_out][
@@ -75,6 +78,18 @@ def payload(
         ],
         "notes": notes,
     }
+
+
+def _rate_unit(points: Sequence[PointResult]) -> str:
+    """Throughputs are per GPU where the GPUs are known, else of the whole server."""
+    known = {bool(point.gpus or point.per_gpu) for point in points}
+    return (
+        "tok/s/GPU"
+        if known == {True}
+        else "tok/s"
+        if known == {False}
+        else "tok/s/GPU (tok/s where GPUs are not stated)"
+    )
 
 
 _URGENT = {"ERROR": 0, "FAILED": 1}

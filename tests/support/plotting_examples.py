@@ -57,7 +57,8 @@ def example_records(conc: int = 8, n: int = 64, warm: int = 16, osl: int = 24, s
         "worker": np.zeros(size, np.int16),
         "error": np.array([""] * size),
     }
-    return Records(**{field.name: np.zeros(size) for field in fields(Records)} | known)
+    empty = Records.empty()
+    return Records(**{f.name: np.zeros(size, getattr(empty, f.name).dtype) for f in fields(Records)} | known)
 
 
 def example_result(

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench_tests.errors import UsageError
+from bench_tests.sweep.options import apply_options, selected_points
 from bench_tests.sweep.point import Point
 from bench_tests.sweep.profile import BUILTIN, TABLES, load_profile, profile_for_model
 from bench_tests.sweep.slo import parse_goodput, parse_objectives
@@ -231,3 +232,41 @@ def test_no_objective_raises_anything_but_a_usage_error(text: str) -> None:
             parse(text)
         except UsageError:
             pass
+
+
+@pytest.mark.parametrize("text", ["ttft:2000", "ttft:2s tpot:50"])
+def test_a_limit_without_a_unit_is_not_guessed(text: str) -> None:
+    with pytest.raises(UsageError, match="has no unit"):
+        parse_goodput(text)
+    with pytest.raises(UsageError, match="has no unit"):
+        parse_objectives("p99_ttft<=2000")
+    assert parse_objectives("p99_ttft<=2s") == {"p99_ttft": 2.0}
+
+
+def test_objectives_for_points_that_are_not_there_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    text = 'base = "demo"\n[sweep]\nisl = [64]\nosl = [8]\nconcurrency = [1, 4]\n[slo]\np99_ttft = "1s"\n[[slo.override]]\n'
+    path.write_text(text + 'isl = [640]\np99_ttft = "2s"\n')
+    with pytest.raises(UsageError, match=r"slo.override 1: isl = \[640\] selects no point"):
+        selected_points(load_profile(str(path)), None)
+    assert selected_points(load_profile(str(path)), [Point(640, 8, 1)])  # --point may be the one that is meant
+    path.write_text(text + 'isl = 64\np99_ttft = "2s"\n')
+    assert selected_points(load_profile(str(path)), None)
+
+
+def test_burstiness_without_a_rate_is_told() -> None:
+    asked = {"--burstiness": 0.5}
+    with pytest.raises(UsageError, match="--request-rate"):
+        selected_points(apply_options(load_profile("demo"), asked.get), None)
+    assert selected_points(apply_options(load_profile("demo"), asked.get), [Point(64, 8, 0, 4.0)])
+    asked["--request-rate"] = 5.0
+    assert selected_points(apply_options(load_profile("demo"), asked.get), None)
+
+
+def test_gpus_of_a_server_that_was_there_are_those_that_somebody_named(tmp_path: Path) -> None:
+    assert load_profile("demo").named_gpus is None
+    assert load_profile("kimi_k2").named_gpus == 8
+    assert apply_options(load_profile("demo"), {"--gpus": 4}.get).named_gpus == 4
+    path = tmp_path / "mine.toml"
+    path.write_text('base = "demo"\n[server]\ntensor_parallel = 1\n')
+    assert load_profile(str(path)).named_gpus == 1

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
 import numpy as np
 import pytest
 
+from bench_tests.figures import figures_where
 from bench_tests.load.records import Records
 from bench_tests.verdict.confidence import quantile_interval
-from bench_tests.verdict.summary import LATENCIES, STATS, figure, mean_in_flight, steady_window, summarize
+from bench_tests.verdict.summary import figure, mean_in_flight, steady_window, summarize
 from tests.support.make_records import records
 
 # four requests, two at a time: TTFT 0.1, 0.2, 0.3, 0.4; three events each
@@ -67,9 +69,8 @@ def test_of_nothing_no_figure_is_made(of: Records) -> None:
     got = summarize(of, conc=2, goodput_s={"ttft": 1.0})
     assert got["completed"] == 0
     assert got["failed"] == len(of)
-    for name in LATENCIES:
-        for stat in STATS:
-            assert got[f"{stat}_{name}"] is None
+    for row in figures_where(of="request"):
+        assert got[row.name] is None
     for key in (
         "request_throughput",
         "request_goodput",
@@ -196,3 +197,15 @@ def test_intervals_hold_their_figure() -> None:
         low, high = got["ci95"][name]
         assert low <= got[name]
         assert high is None or got[name] <= high
+
+
+def test_time_in_line_is_of_a_schedule_and_a_closed_loop_has_none() -> None:
+    sends = [0.0, 0.5, 0.9]
+    made = records(sends, [[s + 0.1, s + 0.2] for s in sends])
+    closed = dataclasses.replace(made, scheduled_s=np.zeros(3))
+    assert summarize(closed, conc=2)["p99_queue_time"] is None
+    rated = dataclasses.replace(
+        closed, scheduled_s=closed.send_s + 1.0 - np.array([0.1, 0.2, 0.3]), send_s=closed.send_s + 1.0
+    )
+    assert rated.open_loop
+    assert summarize(rated, conc=2)["p99_queue_time"] == pytest.approx(0.298)
