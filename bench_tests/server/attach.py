@@ -13,7 +13,7 @@ from bench_tests.server.served import Endpoint, Say
 from bench_tests.server.url import mask_url
 from bench_tests.text import harmless, quoted
 
-__all__ = ["AttachedServer", "ServedModel", "context_needed", "find_vocab", "look_at"]
+__all__ = ["ENGINES", "AttachedServer", "ServedModel", "context_needed", "find_vocab", "look_at"]
 
 VOCABS = (32000, 16000, 8000, 4000, 2000, 1000, 500)
 SHOWN_MODELS = 8  # names of a long list of models that a message shows
@@ -33,6 +33,7 @@ _ENGINES = {
     "litellm": "litellm",
 }
 
+ENGINES = frozenset(_ENGINES.values())
 _VERSIONS = {  # where an engine without /version says its own, and under which key
     "sglang": ("/get_server_info", "version"),
     "llama.cpp": ("/props", "build_info"),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bench_tests.errors import NotMeasured, ServerError
-from bench_tests.server.attach import ServedModel, find_vocab
+from bench_tests.server.attach import ENGINES, ServedModel, find_vocab
 from bench_tests.server.client import Reply, Unreachable, ask, why_unhealthy
 from bench_tests.server.metrics import several_servers
 from bench_tests.server.served import Endpoint
@@ -71,7 +71,10 @@ async def probe(endpoint: Endpoint, profile: Profile, model: ServedModel) -> Pro
     """
     several = await several_servers(endpoint, model.model)
     notes = [several] if several else []
-    engine = profile.server.engine or model.engine or "unknown"
+    engine, said = profile.server.engine or model.engine or "unknown", model.engine
+    if said and engine != said and engine in ENGINES and not model.simulated:
+        notes.append(f"the server says that it is {said}, not the profile's {engine}: results carry its name")
+        engine = said
     profile = replace(profile, server=replace(profile.server, engine=engine))
     try:
         answer = await _ask(endpoint, profile, model.model, ())

@@ -134,6 +134,18 @@ def test_a_beginning_of_text_token_is_switched_off_where_that_is_known() -> None
     assert any("adds 1 token" in note for note in got.notes)
 
 
+@pytest.mark.parametrize(
+    "of_profile, says, named",
+    [("", "sglang", "sglang"), ("vllm", "sglang", "sglang"), ("vllm", "", "vllm"), ("my-fork", "vllm", "my-fork"), ("", "", "unknown")],
+)  # fmt: skip
+def test_the_engine_is_the_servers_word_unless_it_has_a_name_of_its_own(of_profile: str, says: str, named: str) -> None:
+    profile = replace(PROFILE, server=replace(PROFILE.server, engine=of_profile))
+    with odd_server(models=(200, {"data": [{"id": "m", "owned_by": says}]})) as (_, url):
+        got = probed(url, profile)
+    assert got.profile.server.engine == named
+    assert len(got.notes) == (of_profile != named and of_profile != "")
+
+
 def test_no_usage_is_said_with_who_counts() -> None:
     with odd_server(usage=False) as (_, url):
         assert any("no usage" in note and "--tokenizer" in note for note in probed(url).notes)
