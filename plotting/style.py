@@ -23,11 +23,9 @@ __all__ = [
     "GREEN",
     "GREY",
     "INK",
-    "KINDS",
     "MARKERS",
     "ORANGE",
     "RED",
-    "VERDICT_COLOURS",
     "caption",
     "figure",
     "house",
@@ -41,9 +39,7 @@ __all__ = [
 ]  # fmt: skip
 
 INK, GREY, BLUE, ORANGE, GREEN, RED = "#222222", "#8a8a8a", "#0072b2", "#e69f00", "#009e73", "#d55e00"
-KINDS = (BLUE, RED, GREEN, "#cc79a7", ORANGE, "#56b4e9", "#000000")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
-VERDICT_COLOURS = {"PASSED": BLUE, "FAILED": RED, "ERROR": "#555555", "measured": "#b8b8b8"}
 
 _RC: dict[str, Any] = {
     "font.size": 12, "axes.titlesize": 13, "axes.labelsize": 12, "legend.fontsize": 10.5, "xtick.labelsize": 11,

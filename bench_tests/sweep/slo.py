@@ -102,9 +102,6 @@ class Goodput:
 
     limits_s: Mapping[str, float]
 
-    def as_text(self) -> str:
-        return " ".join(f"{name}:{limit:g}s" for name, limit in self.limits_s.items())
-
 
 def parse_objectives(text: str, where: str = "--slo") -> dict[str, float]:
     """Read `p99_ttft<=2s,p99_tpot<=50ms` into metric → seconds; `none` is no objective at all."""
