@@ -19,6 +19,7 @@ from bench_tests.text import harmless, quoted
 __all__ = ["Reply", "Unreachable", "ask", "get", "post_json", "why_unhealthy", "why_unreachable"]
 
 MAX_BODY = 64 << 20
+CONNECT_S = 10.0  # for a connection, TLS included
 
 
 class Unreachable(OSError):
@@ -67,8 +68,10 @@ async def ask(endpoint: Endpoint, method: str, path: str, body: Any = None, time
     connector = aiohttp.TCPConnector(force_close=True, ssl=tls_context(endpoint.insecure) if secure else True)
     data = json.dumps(body).encode() if body is not None else None
     proxy = proxy_for(endpoint.base_url)
+    connect_s = min(CONNECT_S, 0.8 * timeout_s)
+    timeout = aiohttp.ClientTimeout(timeout_s, sock_connect=connect_s)
     try:
-        async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(timeout_s)) as http:
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as http:
             url = URL(endpoint.url(path), encoded=True)
             async with http.request(
                 method, url, data=data, headers=headers, proxy=proxy, allow_redirects=False
@@ -78,6 +81,9 @@ async def ask(endpoint: Endpoint, method: str, path: str, body: Any = None, time
                 for secret in endpoint.secrets:
                     said = masked_bytes(said, secret)
                 return Reply(answer.status, said, *heads)
+    except aiohttp.ConnectionTimeoutError:
+        plain = " (TLS handshake included); does it serve http:// instead of https://?" if secure else ""
+        raise Unreachable(f"timed out: no connection within {connect_s:g} s{plain}") from None
     except TimeoutError:
         raise Unreachable(f"timed out: no answer within {timeout_s:g} s") from None
     except (aiohttp.ClientError, OSError, ValueError) as why:

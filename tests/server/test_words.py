@@ -58,6 +58,8 @@ def test_names_ports_and_silence_are_told_apart() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         assert "timed out: no answer within 0.3 s" in (run(why_unreachable(Endpoint(url), timeout_s=0.3)) or "")
+        said = run(why_unreachable(Endpoint(url.replace("http", "https")), timeout_s=0.5)) or ""
+        assert "does it serve http:// instead of https://?" in said
 
 
 def test_a_proxy_in_the_clear_is_refused_by_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
