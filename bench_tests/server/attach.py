@@ -15,6 +15,7 @@ from bench_tests.text import harmless, quoted
 
 __all__ = ["ENGINES", "AttachedServer", "ServedModel", "context_needed", "find_vocab", "look_at"]
 
+NO_NAME = "unknown"  # what a router lists that does not know its workers' model
 VOCABS = (32000, 16000, 8000, 4000, 2000, 1000, 500)
 SHOWN_MODELS = 8  # names of a long list of models that a message shows
 _HEALTH_S = 2.0  # /health is a note: it is not waited for
@@ -156,6 +157,7 @@ def _models(answer: Reply, url: str, wanted: str) -> list[dict[str, Any]]:
     listed = said.get("data", said.get("models")) if isinstance(said, dict) else said
     if isinstance(listed, list) and all(isinstance(m, dict) for m in listed):
         named = [m | {"id": m.get("id", m.get("name", m.get("model")))} for m in listed]
+        named = [m for m in named if m["id"] != NO_NAME]
         if all(isinstance(m["id"], str) and m["id"] for m in named) and (named or wanted):
             return [m | {"id": str(m["id"])} for m in named]
     if wanted and (answer.status in (404, 405, 501) or (listed in ([], None, {}) and isinstance(said, dict | list))):
@@ -236,18 +238,22 @@ def context_needed(isl: int, osl: int, range_ratio: float, prefix_len: int) -> i
 async def find_vocab(endpoint: Endpoint, model: str) -> int:
     """A number below which all token ids are accepted: the largest of a few, found by asking for one token each.
 
-    vLLM answers an id out of its vocabulary with an error, other servers may not; then the first is taken.
-    Raises ServerError when none is accepted.
+    Servers say in words of their own that an id is out of their vocabulary, or say nothing; where smaller ids are accepted
+    it was about the ids. Raises ServerError when none is accepted and the words are about the vocabulary.
     """
-    said = ""
+    said, of_ids = "", False
     for vocab in VOCABS:
         body = {"model": model, "prompt": [vocab - 1] * 4, "max_tokens": 1, "temperature": 0.0}
         answer = await post_json(endpoint, "/v1/completions", body)
         if answer is not None and answer.status == 200 and b'"error"' not in answer.body:
             return vocab
         said = "no answer" if answer is None else answer.words()
-        if answer is None or b"vocab" not in answer.body.lower():
+        named = answer is not None and b"vocab" in answer.body.lower()
+        of_ids = of_ids or named
+        if answer is None or not (named or answer.status in (400, 422)):
             return VOCABS[0]  # not about the ids: the load itself will say what is wrong
+    if not of_ids:
+        return VOCABS[0]
     raise ServerError(
         f"the server at {endpoint.base_url} accepts no prompt of token ids ({said}); give --vocab-size N, or "
         "--prompt-format text"

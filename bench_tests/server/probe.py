@@ -61,7 +61,9 @@ class _Answer:
         if any(word in self.error.lower() for word in (*REMOVABLE, "vocab")):
             return True
         whole = self.reply.status == 200 and "json" in self.reply.kind and not self.token  # an answer that is no stream
-        return whole or (400 <= self.reply.status < 500 and self.reply.status not in (408, 429))
+        # a gateway's 500 that speaks of the prompt is about what was sent as well
+        about_it = self.reply.status == 500 and b"prompt" in self.reply.body.lower()
+        return whole or about_it or (400 <= self.reply.status < 500 and self.reply.status not in (408, 429))
 
 
 async def probe(endpoint: Endpoint, profile: Profile, model: ServedModel) -> Probed:

@@ -240,10 +240,11 @@ def test_no_answer_makes_it_raise_anything_but_a_server_error(
 # ---- the vocabulary
 
 
-def test_the_vocabulary_is_found_by_asking(site: Site, endpoint: Endpoint) -> None:
+@pytest.mark.parametrize("words", [b"Token id 31999 is out of vocabulary", b"Prompt contains invalid tokens"])
+def test_the_vocabulary_is_found_by_asking(site: Site, endpoint: Endpoint, words: bytes) -> None:
     def small(body: dict[str, Any]) -> tuple[int, bytes]:
         if max(body["prompt"]) >= 5000:
-            return 400, b'{"error":{"message":"Token id 31999 is out of vocabulary"}}'
+            return 400, b'{"error":{"message":"' + words + b'"}}'
         return 200, b'{"choices":[{"text":"x"}]}'
 
     site.post = small
@@ -253,6 +254,15 @@ def test_the_vocabulary_is_found_by_asking(site: Site, endpoint: Endpoint) -> No
         run(find_vocab(endpoint, "a"))
     site.post = lambda body: (500, b"broken")
     assert run(find_vocab(endpoint, "a")) == 32000  # not about the ids: the load will say what is wrong
+    site.post = lambda body: (422, b"no prompt of this kind")
+    assert run(find_vocab(endpoint, "a")) == 32000
+
+
+def test_a_router_that_does_not_know_its_model_is_told_it(site: Site, endpoint: Endpoint) -> None:
+    site.pages["/v1/models"] = (200, b'{"object":"list","data":[{"id":"unknown","object":"model"}]}')
+    assert run(look_at(endpoint, "mine")).model == "mine"
+    with pytest.raises(ServerError, match="name the model with --model"):
+        run(look_at(endpoint, ""))
 
 
 def test_the_context_that_a_point_needs() -> None:

@@ -102,6 +102,14 @@ def test_what_cannot_be_settled_is_told_with_the_servers_words(switches: dict[st
         assert words in probed(url).refused
 
 
+def test_a_gateways_500_about_the_prompt_is_a_refusal() -> None:
+    def refuse(ask: dict[str, Any]) -> tuple[int, Any] | None:
+        return None if isinstance(ask["prompt"], str) else (500, {"error": {"message": "Unmapped prompt format"}})
+
+    with odd_server(refuse=refuse) as (_, url):
+        assert "--prompt-format text" in probed(url).refused
+
+
 def test_a_refused_sweep_is_an_error_at_each_point_and_loads_nothing(tmp_path: Path) -> None:
     with odd_server(refuse=lambda ask: (400, {"error": {"message": "no such thing"}})) as (odd, url):
         outcome = run_suite(tmp_path, "--base-url", url, "--model", "m", "--point", "isl64-osl8-conc2")

@@ -55,6 +55,11 @@ def make(folder: Path, out: Path) -> None:
         writer.add_tensor(name, np.ones(WIDTH, np.float32))
 
     weights("token_embd.weight", len(tokens), WIDTH)
+    # answers are plain words: a byte that is no text by itself, or an end token, is none that this server would send
+    plain = np.array([kind == gguf.TokenType.NORMAL and token.lstrip("Ġ").isascii() and token.lstrip("Ġ").isalpha()
+                      for token, kind in zip(tokens, kinds, strict=True)])  # fmt: skip
+    out_rows = random.normal(0, 0.02, (len(tokens), WIDTH)).astype(np.float32) * plain[:, None]
+    writer.add_tensor("output.weight", out_rows)
     ones("output_norm.weight")
     for layer in range(LAYERS):
         ones(f"blk.{layer}.attn_norm.weight")

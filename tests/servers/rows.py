@@ -33,16 +33,16 @@ ROWS: tuple[Row, ...] = (
     Row("llama-metrics", "llama.cpp's `llama-server`", "with `--metrics`", "llama_with_metrics", engine="llama.cpp"),
     Row("llama", "llama.cpp's `llama-server`", "without", "llama", engine="llama.cpp"),
     Row(
-        "transformers", "`transformers serve` 5.19", "as it is", "transformers", exit=13,
+        "transformers", "`transformers serve` 5.19", "as it is", "transformers", ("--model", "{weights}"), exit=12,
         words=("prompt must be a string", "--prompt-format text"),
     ),
     Row(
         "transformers-text", "`transformers serve` 5.19", "with what it asks for", "transformers",
-        (*TEXT, "--no-ignore-eos"), engine="transformers",
+        ("--model", "{weights}", *TEXT, "--no-ignore-eos"),
     ),
     Row("litellm", "LiteLLM 1.108, before the simulated server", "provider `text-completion-openai`", "litellm_completions"),
     Row(
-        "litellm-vllm", "LiteLLM 1.108, before the simulated server", "provider `hosted_vllm`", "litellm_vllm", exit=13,
+        "litellm-vllm", "LiteLLM 1.108, before the simulated server", "provider `hosted_vllm`", "litellm_vllm", exit=12,
         words=("Unmapped prompt format", "--prompt-format text"),
     ),
     Row(

@@ -64,7 +64,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneAtATime]:
 @pytest.mark.parametrize("row", [pytest.param(row, id=row.name) for row in ROWS])
 def test_a_point_of(row: Row, servers: OneAtATime, tmp_path: Path) -> None:
     running = servers.get(row.start)
-    options = [option.format(tokenizer=servers.assets.model) for option in row.options]
+    options = [option.format(tokenizer=servers.assets.model, weights=servers.assets.folder / "weights") for option in row.options]
     outcome = run_suite(
         tmp_path, "--base-url", running.url, "--point", POINT, "--num-prompts", str(PROMPTS), *options,
         profile=LENIENT, env={"OPENAI_API_KEY": running.api_key} if running.api_key else {},

@@ -52,7 +52,7 @@ def _cell(text: str) -> str:
 
 
 def _line(row: Row) -> str:
-    options = " ".join(row.options).format(tokenizer="FOLDER")
+    options = " ".join(row.options).format(tokenizer="FOLDER", weights="FOLDER")
     words = "; ".join([*(f"“{word}”" for word in row.words), *([row.remark] if row.remark else [])])
     result = "works" if row.exit == 0 else f"exit code {row.exit}"
     return f"| {row.server} | {_cell(row.setup)} | {f'`{options}`' if options else ''} | {result} | {_cell(words)} |"
