@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 __all__ = ["NOT_RUN", "PROXIES", "ROWS", "TEXT", "Row"]
 
-TEXT = ("--prompt-format", "text", "--tokenizer", "{tokenizer}")
+TEXT = ("--prompt-format", "text", "--tokenizer={tokenizer}")
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ ROWS: tuple[Row, ...] = (
         TEXT, input_counted=False, remark="the simulated server counts words",
     ),
     Row(
-        "sglang-router", "sglang-router 0.3.2, before two simulated servers", "as it is", "sglang_router", exit=13,
-        words=("--model",),
+        "sglang-router", "sglang-router 0.3.2, before two simulated servers", "as it is", "sglang_router", exit=12,
+        words=("takes prompts as text alone", "--prompt-format text"),
     ),
     Row(
         "sglang-router-text", "sglang-router 0.3.2, before two simulated servers", "with what it asks for", "sglang_router",
@@ -60,7 +60,34 @@ ROWS: tuple[Row, ...] = (
 )  # fmt: skip
 
 # proxy, set up as, result, what it says: what tests/proxies holds
-PROXIES: tuple[tuple[str, str, str, str], ...] = ()
+PROXIES: tuple[tuple[str, str, str, str], ...] = (
+    (
+        "HAProxy 2.6",
+        "nothing but timeouts",
+        "exit code 12",
+        "“HAProxy: option http-no-delay”: it gathers events, and TTFT and TPOT would be its own",
+    ),
+    ("HAProxy 2.6", "`option http-no-delay`", "works", "p99 TPOT within 3 % of the direct run"),
+    (
+        "HAProxy 2.6",
+        "two replicas, turn by turn",
+        "works",
+        "“several servers answer here by turns: their counters are not used”",
+    ),
+    (
+        "nginx 1.22",
+        "as it comes",
+        "works",
+        "p99 TPOT within 3 % of the direct run: it hands on what has come when the engine pauses",
+    ),
+    ("nginx 1.22", "`proxy_buffering off`", "works", "p99 TPOT within 3 % of the direct run"),
+    (
+        "nginx 1.22",
+        "TLS with a certificate of its own",
+        "works",
+        "with `--insecure`; without it, or `$SSL_CERT_FILE`: “certificate verify failed”, exit code 13",
+    ),
+)
 
 NOT_RUN: tuple[tuple[str, str], ...] = (
     ("SGLang, TensorRT-LLM, text-generation-inference, vLLM on a GPU", "CI has no GPU, and their servers have no build for the CPU that its registries hold; vLLM on an H100 was measured by hand ([example](example-h100.md))"),
