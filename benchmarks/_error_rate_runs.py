@@ -11,17 +11,16 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from bench_tests.compare.regression import compare_sweeps
 from bench_tests.compare.run_noise import RunNoise, assumed_noise, pool_run_noise
 from bench_tests.compare.samples import METRICS, PointRuns, RunSample, log_figure
 from bench_tests.verdict.confidence import judge, quantile_interval
 from bench_tests.verdict.sequential import SequentialJudge
-from benchmarks._simulated_sweeps import KIMI_K2, Effect, Noise, requests_tpot, requests_ttft, sweep
+from benchmarks._simulated_sweeps import KIMI_K2, Noise, requests_tpot, requests_ttft, sweep
 
-__all__ = ["DISTRIBUTIONS", "Pairs", "Sweeps", "alarms", "coverage", "false_fails", "fixed_sizes",
+__all__ = ["DISTRIBUTIONS", "Sweeps", "coverage", "false_fails", "fixed_sizes",
            "sequential_border", "sequential_sweep"]  # fmt: skip
 
-USUAL, NOTHING = Noise(), Effect()
+USUAL = Noise()
 Floats = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, tuple[int, int]], Floats]
 DISTRIBUTIONS: dict[str, Draw] = {
@@ -48,53 +47,6 @@ def coverage(kind: str, q: float, n: int, repeats: int, seed: int) -> float:
         interval = quantile_interval(DISTRIBUTIONS[kind](rng, (1, n)), q)
         hits += interval.low <= real <= interval.high
     return hits / repeats
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Pairs of sweeps to compare."""
-
-    label: str
-    pairs: int
-    seed: int
-    noise: Noise = USUAL
-    effect: Effect = NOTHING
-    random_point: bool = False  # the effect is at a point drawn for each pair
-    runs: int = 3
-    older: bool = False  # the baseline has summary figures only
-
-
-def older(points: list[PointRuns]) -> list[PointRuns]:
-    """The same runs as the older client's files give them: summary figures and n."""
-
-    def summary(run: RunSample) -> RunSample:
-        figures = {name: math.exp(log_figure(run, metric)[0]) for name, metric in METRICS.items()}
-        return RunSample(summary=figures, n=0 if run.ttft_s is None else len(run.ttft_s))
-
-    return [PointRuns(point.key, [summary(run) for run in point.runs]) for point in points]
-
-
-def alarms(job: Pairs) -> Counter[str]:
-    """How many of the pairs raised which alarm."""
-    rng = np.random.default_rng(job.seed)
-    count: Counter[str] = Counter(pairs=job.pairs)
-    for _ in range(job.pairs):
-        effect = job.effect
-        if job.random_point:
-            effect = Effect(effect.ttft, effect.tpot, KIMI_K2[rng.integers(len(KIMI_K2))].key)
-        base = sweep(rng, job.noise, job.runs)
-        got = compare_sweeps(sweep(rng, job.noise, job.runs, effect=effect), older(base) if job.older else base)
-        points = [change for change in got.changes if change.verdict == "regression"]
-        whole = {change.metric for change in got.overall if change.verdict == "regression"}
-        named = {change.metric for change in points if change.point == effect.point}
-        count["any"] += bool(points or whole)
-        count["points"] += bool(points)
-        count["sweep"] += bool(whole)
-        count["named"] += bool(named)
-        count["wrong point"] += any(change.point != effect.point for change in points)
-        count.update(f"named {metric}" for metric in named)
-        count.update(f"sweep {metric}" for metric in whole)
-    return count
 
 
 @dataclass(frozen=True)

@@ -27,32 +27,32 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from bench_tests.compare.regression import POINTS_PART
+from benchmarks._comparison import FALSE_ALARMS, FOUND, Pairs, count, hits, oracle, rows_of_alarms, rows_of_power
 from benchmarks._error_rate_runs import (
     DISTRIBUTIONS,
-    Pairs,
     Sweeps,
-    alarms,
     coverage,
     false_fails,
     fixed_sizes,
     sequential_border,
     sequential_sweep,
 )
-from benchmarks._power_picture import draw, oracle_point_power, oracle_sweep_power
-from benchmarks._simulated_sweeps import Effect, Noise
+from benchmarks._power_picture import draw
+from benchmarks._simulated_sweeps import Noise
 
 __all__ = ["main"]
 
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
-POINT_EFFECTS = (2, 4, 6, 8, 10, 12, 15)
 TITLES = {
     "power_point": "Found: one point of 48 slower in TPOT (that point named)",
-    "power_sweep_tpot": "Found: all points slower in TPOT (the sweep's median TPOT)",
-    "power_sweep_ttft": "Found: all points slower in TTFT (the sweep's p99 TTFT)",
+    "power_sweep": "Found: all points slower in TPOT, within one start of the server",
+    "power_days": "Found: all points slower, ten baseline days, a day's sd of 1 %",
 }
-TPOT_SHIFTS, TTFT_SHIFTS = (0.5, 1, 1.5, 2, 3, 4), (2, 4, 6, 8, 10, 12)
-QUESTIONS = 108.0  # weights of 48 points: TPOT 1, throughput 1, p99 TTFT 1/4
+CURVES = {  # by picture: what is drawn, and which rows
+    "power_point": ("this point named", "TPOT at one point, 3 against 3"),
+    "power_sweep": ("the sweep's mean TPOT", "TPOT over the sweep, one start"),
+    "power_days": ("the sweep", "ten baseline days"),
+}
 J = TypeVar("J")
 R = TypeVar("R")
 Curves = dict[str, list[tuple[float, float]]]
@@ -112,7 +112,7 @@ class Work:
 
     def pairs(self, jobs: list[Pairs]) -> list[Counter[str]]:
         """Total the alarms of each job."""
-        return self._total(alarms, "pairs", jobs)
+        return self._total(count, "pairs", jobs)
 
     def sweeps(self, jobs: list[Sweeps]) -> list[Counter[str]]:
         """Total the verdicts of each job."""
@@ -122,7 +122,7 @@ class Work:
         pieces: list[Any] = []
         owner: list[int] = []
         for i, job in enumerate(jobs):
-            left = max(20, round(getattr(job, field_name) * self.scale))
+            left = max(8, round(getattr(job, field_name) * self.scale))
             while left > 0:
                 pieces.append(replace(job, seed=self.seed(), **{field_name: min(left, 50)}))
                 owner.append(i)
@@ -154,36 +154,19 @@ def report_coverage(work: Work, report: Report) -> None:
     report.target("highest coverage", max(got.values()), "≤", 0.97, repeats)
 
 
-def report_nothing_changed(work: Work, report: Report) -> None:
-    """False regressions."""
-    usual, loud = Noise(), Noise().times(2)
-    main_jobs = [Pairs("noise as stated", 1000, 0), Pairs("noise twice as large", 1000, 0, loud)]
-    jobs = [
-        *main_jobs,
-        Pairs(
-            "a whole round shares 0.3 % TPOT, 1.2 % TTFT", 300, 0, replace(usual, shared_tpot=0.003, shared_ttft=0.012)
-        ),
-        Pairs(
-            "a whole round shares 0.6 % TPOT, 2.4 % TTFT", 300, 0, replace(usual, shared_tpot=0.006, shared_ttft=0.024)
-        ),
-        Pairs("a whole round shares 2 % TPOT, 8 % TTFT", 300, 0, replace(usual, shared_tpot=0.02, shared_ttft=0.08)),
-        Pairs("a whole round shares 10 % TPOT, 30 % TTFT", 300, 0, replace(usual, shared_tpot=0.1, shared_ttft=0.3)),
-        Pairs("points differ in noise (each point's sd × lognormal 35 %)", 300, 0, replace(usual, unlike=0.35)),
-        Pairs("requests spread twice as far", 300, 0, replace(usual, request_ttft=0.7, request_tpot=0.1)),
-        Pairs("one run each (weaker rule)", 300, 0, runs=1),
-        Pairs("one run each, noise twice as large (weaker rule)", 300, 0, loud, runs=1),
-        Pairs("one run against summary-only files (weaker rule)", 300, 0, runs=1, older=True),
-    ]
-    got = work.pairs(jobs)
+def report_false_alarms(work: Work, report: Report) -> None:
+    """False regressions, by the kind of noise."""
+    cells = [(family, tuned, scenario) for family, tuned, scenarios in FALSE_ALARMS for scenario in scenarios]
+    got = work.pairs([Pairs(scenario, 600, 0) for *_, scenario in cells])
+    rows = [(*cell, c) for cell, c in zip(cells, got, strict=True)]
     report.table(
-        "Nothing changed: pairs of 48-point sweeps with any false regression (3 runs each side if not said)",
-        ["simulated", "pairs", "any", "of a point", "of the sweep"],
-        [[job.label, str(c["pairs"]), *(percent(c[key], c["pairs"]) for key in ("any", "points", "sweep"))]
-         for job, c in zip(jobs, got, strict=True)],
-    )  # fmt: skip
-    report.figures["nothing changed"] = {job.label: dict(c) for job, c in zip(jobs, got, strict=True)}
-    for job, count in zip(main_jobs, got, strict=False):
-        report.target(f"any false regression, {job.label}", count["any"] / count["pairs"], "≤", 0.01, count["pairs"])
+        "Nothing changed: pairs of 48-point sweeps with any false regression, % with 95 % interval (3 runs each side if not said)",
+        ["noise", "constants were", "simulated", "pairs", "any", "pairs: of a point", "of the sweep"],
+        rows_of_alarms(rows),
+    )
+    report.figures["false alarms"] = {f"{family}: {s.name}": dict(c) for family, _, s, c in rows}
+    for family, _, scenario, c in rows:
+        report.target(f"any false regression, {family}: {scenario.name}", c["any"] / c["pairs"], "≤", 0.01, c["pairs"])
 
 
 def report_false_fails(work: Work, report: Report) -> None:
@@ -219,50 +202,31 @@ def report_false_fails(work: Work, report: Report) -> None:
 
 def report_power(work: Work, report: Report) -> None:
     """What is found."""
-    usual = Noise()
-    one = [Pairs(f"{e}", 300 if e != 10 else 1000, 0, effect=Effect(tpot=1 + e / 100), random_point=True)
-           for e in POINT_EFFECTS]  # fmt: skip
-    tpot = [Pairs(f"{e}", 200, 0, effect=Effect(tpot=1 + e / 100)) for e in TPOT_SHIFTS]
-    ttft = [Pairs(f"{e}", 200 if e != 10 else 1000, 0, effect=Effect(ttft=1 + e / 100)) for e in TTFT_SHIFTS]
-    got = work.pairs(one + tpot + ttft)
-    one_got, tpot_got, ttft_got = got[: len(one)], got[len(one) : len(one) + len(tpot)], got[len(one) + len(tpot) :]
-
-    def line(effects: Iterable[float], counts: list[Counter[str]], key: str) -> list[tuple[float, float]]:
-        return [(e, c[key] / c["pairs"]) for e, c in zip(effects, counts, strict=True)]
-
-    point_alpha, sweep_alpha = 0.02 * POINTS_PART / QUESTIONS, 0.02 * (1 - POINTS_PART) / 3
-    curves: dict[str, Curves] = {
-        "power_point": {
-            "this point named, by TPOT or throughput": line(POINT_EFFECTS, one_got, "named"),
-            "this point named, by its median TPOT": line(POINT_EFFECTS, one_got, "named median_tpot"),
-            "median TPOT, a test that knows the noise": [
-                (e, oracle_point_power(1 + e / 100, point_alpha, usual)) for e in POINT_EFFECTS],
-        },
-        "power_sweep_tpot": {
-            "shift of the sweep's median TPOT": line(TPOT_SHIFTS, tpot_got, "sweep median_tpot"),
-            "a test that knows the noise": [
-                (e, oracle_sweep_power(1 + e / 100, sweep_alpha, "tpot", 0.5, usual)) for e in TPOT_SHIFTS],
-        },
-        "power_sweep_ttft": {
-            "shift of the sweep's p99 TTFT": line(TTFT_SHIFTS, ttft_got, "sweep p99_ttft"),
-            "a test that knows the noise": [
-                (e, oracle_sweep_power(1 + e / 100, sweep_alpha, "ttft", 0.99, usual)) for e in TTFT_SHIFTS],
-        },
-    }  # fmt: skip
-    report.curves = curves
-    for name, lines in curves.items():
-        report.table(TITLES[name], ["slowdown", *lines], [
-            [f"+{row[0][0]:g} %", *(f"{100 * value:.1f} %" for _, value in row)] for row in zip(*lines.values(), strict=True)
-        ])  # fmt: skip
-    report.figures["power"] = curves
-    report.figures["power counts"] = {"point": [dict(c) for c in one_got], "tpot": [dict(c) for c in tpot_got],
-                                      "ttft": [dict(c) for c in ttft_got]}  # fmt: skip
-    at_ten, tpot_three, ttft_ten = one_got[POINT_EFFECTS.index(10)], tpot_got[TPOT_SHIFTS.index(3)], ttft_got[-2]
-    wanted = ((" +10 % TPOT at one point, that point named", at_ten, "named"),
-              (" +3 % TPOT at all points, by the sweep's median TPOT", tpot_three, "sweep median_tpot"),
-              (" +10 % TTFT at all points, by the sweep's p99 TTFT", ttft_ten, "sweep p99_ttft"))  # fmt: skip
-    for name, count, key in wanted:
-        report.target(f"found:{name}", count[key] / count["pairs"], "≥", 0.95, count["pairs"])
+    got = work.pairs([Pairs(found.scenario, 600, 0) for found in FOUND])
+    rows = list(zip(FOUND, got, strict=True))
+    report.table(
+        "Found: pairs in which a slower server was named, % with 95 % interval",
+        ["what is slower", "pairs", "found", "a test that knows the noise", "missed, though beyond what would be seen"],
+        rows_of_power(rows),
+    )
+    report.figures["power"] = {found.scenario.name: dict(c) for found, c in rows}
+    for name, (title, like) in CURVES.items():
+        of = [(found, c) for found, c in rows if like in found.scenario.name]
+        report.curves[name] = {
+            title: [(100 * (f.scenario.effect.tpot - 1), hits(f, c) / c["pairs"]) for f, c in of],
+            "a test that knows the noise": [(100 * (f.scenario.effect.tpot - 1), oracle(f)) for f, _ in of],
+        }
+    for found, c in rows:
+        if found.target:
+            wanted = min(0.95, oracle(found) - 0.05)
+            report.target(f"found: {found.scenario.name}", hits(found, c) / c["pairs"], "≥", wanted, c["pairs"])
+        report.target(
+            f"missed beyond what would be seen: {found.scenario.name}",
+            c["untrue x"] / c["pairs"],
+            "≤",
+            0.05,
+            c["pairs"],
+        )
 
 
 def report_sequential(work: Work, report: Report) -> None:
@@ -324,7 +288,7 @@ def markdown(report: Report) -> str:
 
 PARTS: dict[str, Callable[[Work, Report], None]] = {
     "coverage": report_coverage,
-    "nothing_changed": report_nothing_changed,
+    "false_alarms": report_false_alarms,
     "confident": report_false_fails,
     "power": report_power,
     "sequential": report_sequential,

@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from bench_tests.compare.comparable import differences
-from bench_tests.compare.regression import Change, PointRuns, RunSample, SweepComparison, compare_sweeps
+from bench_tests.compare.origin import origin_of
+from bench_tests.compare.regression import PointRuns, RunSample, SweepComparison, compare_sweeps
 from bench_tests.compare.samples import sample_of_records, sample_of_summary
 from bench_tests.compare.sessions import latest_sessions
 from bench_tests.errors import NotMeasured, UsageError
-from bench_tests.figures import FIGURES, label_of
 from bench_tests.load.records import Records
 from bench_tests.results.read import as_read, read_folder
 from bench_tests.results.schema import PointResult
 from bench_tests.sweep.point import Point
-from bench_tests.sweep.units import format_s
+from bench_tests.sweep.settings import Regression
 
-__all__ = ["Baseline", "Entry", "change_line", "compare", "read_baseline", "save_baseline"]
+__all__ = ["Baseline", "Entry", "compare", "read_baseline", "save_baseline"]
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,11 @@ def save_baseline(folder: Path, paths: Iterable[Path]) -> int:
 
 
 def compare(
-    measured: Sequence[tuple[Path, Mapping[str, Any]]], baseline: Baseline, *, allow_different: bool
+    measured: Sequence[tuple[Path, Mapping[str, Any]]],
+    baseline: Baseline,
+    *,
+    allow_different: bool,
+    rule: Regression | None = None,
 ) -> tuple[SweepComparison, dict[Point, list[str]]]:
     """Compare results with a baseline, point by point and as a whole.
 
@@ -127,7 +131,8 @@ def compare(
             then[point] = [entry.sample for entry in entries]
     ours = [PointRuns(point, runs) for point, runs in now.items()]
     theirs = [PointRuns(point, runs) for point, runs in then.items() if runs]
-    found = compare_sweeps(ours, theirs)
+    rule = rule or Regression()
+    found = compare_sweeps(ours, theirs, rule.counts(), rule.alpha, rule.blind)
     if passed_over:
         words = f"kept runs that differ in {'; '.join(passed_over)} were passed over: others are of the same"
         found = replace(found, notes=(*found.notes, words))
@@ -142,28 +147,10 @@ def _sample(result: PointResult) -> RunSample:
     """The requests of a run where its records are there and inside of its folder, else its summary figures."""
     if result.records is not None:
         try:
-            closed = result.request_rate == float("inf")
-            return sample_of_records(Records.load(result.records), result.conc if closed else 1)
+            records = Records.load(result.records)
+            sample = sample_of_records(records, result.conc if result.request_rate == float("inf") else 1)
+            return replace(sample, origin=origin_of(result.raw, records))
         except UsageError:
             pass  # the summary is there all the same
-    return sample_of_summary({**result.metrics, "completed": result.n, "num_prompts": result.raw.get("num_prompts")})
-
-
-def change_line(change: Change) -> str:
-    """`p99 TTFT 1.20 s → 1.62 s (+35 %, 95 % CI +28 to +43 %, p 0.001 after correction)`."""
-
-    def percent(ratio: float) -> str:
-        return f"{(ratio - 1) * 100:+.1f}"
-
-    name = label_of(change.metric)
-    if change.point is None:
-        values = "over the whole sweep "
-    elif FIGURES[change.metric].unit == "tok/s":
-        values = f"{change.baseline:,.0f} → {change.current:,.0f} tok/s "
-    else:
-        values = f"{format_s(change.baseline)} → {format_s(change.current)} "
-    weak = f", {change.rule}" if change.weak else ""
-    return (
-        f"{name} {values}({percent(change.ratio)} %, 95 % CI {percent(change.low)} to {percent(change.high)} %, "
-        f"p {change.p_holm:.2g} after correction{weak})"
-    )
+    known = {**result.metrics, "completed": result.n, "num_prompts": result.raw.get("num_prompts")}
+    return replace(sample_of_summary(known), origin=origin_of(result.raw))

@@ -1,197 +1,164 @@
-"""The noise of one metric over a sweep: of each point from run to run, and of a whole round of points."""
+"""The noise of one metric at each point of a sweep: measured between the rounds of one start, or assumed."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench_tests.compare.run_noise import ASSUMED_RUN_SD
-from bench_tests.compare.samples import Metric, PointRuns, log_figure
-from bench_tests.verdict.pooling import FLOOR, moderate, prior_df, trend
+from bench_tests.compare.pooled import FLOOR, moderate, prior_df, trend
+from bench_tests.compare.table import LogTable, Side, row_mean
 
-__all__ = ["LogTable", "Rule", "SweepNoise", "log_table", "sweep_noise", "sweep_shift"]
+__all__ = ["ASSUMED_DF", "Assumed", "PointNoise", "Rule", "assumed", "group_noise", "point_noise", "weighted_rounds"]
 
 Floats = NDArray[np.float64]
-SHARED_PRIOR_DF = 8.0  # what "points are noisy independently" is worth beside the means of the rounds
-SHARED_GATE = 0.02  # rounds that differ so much more than their points explain (F test) count alone
-TAIL_DF = 30.0  # the p99 of few requests has longer tails than a normal logarithm: t instead of z, by simulation
-SHARED_FLOOR = 0.5  # without repeats: the part that a whole run shares is assumed to be this much of the assumed noise
-
 Rule = Literal["repeated runs", "single runs", "summary only"]
+ASSUMED_DF = 4.0  # an assumption counts as much as five repetitions would
+SINGLE_DF = 3.0  # of a single run, which has no other to be held against: nobody knows how long its tails are
+PAIR_DF = 12.0  # of two, where one that strays is half of the mean
+TAIL_DF = 8.0  # a run, of the side with fewer: the p99 of few requests has longer tails than a normal logarithm
+SHARED_POINTS = 3  # from so many points on, what a round shares is told from what its points do
 
 
 @dataclass(frozen=True)
-class LogTable:
-    """One metric's log figures over the points that both sweeps have: rows are points, columns rounds; NaN: none."""
+class Assumed:
+    """Standard deviations of a log figure that a comparison takes where it has no repetition to measure them."""
 
-    metric: Metric
-    cur: Floats  # (P, rounds now)
-    base: Floats  # (P, rounds then)
-    sampling: Floats  # (P,) mean variance of a figure that n explains
-    summary_only: NDArray[np.bool_]  # (P,)
+    run: float  # of one run of a point at a low concurrency
+    busy: float  # the same at 64
+    start: float  # of a start or day, shared by all points
+    start_point: float  # of a start or day, by point
+    session: float  # of a session within one start, shared by all points
 
-    @cached_property
-    def runs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Runs of each point now and then, two of shape (P,)."""
-        return (~np.isnan(self.cur)).sum(axis=1), (~np.isnan(self.base)).sum(axis=1)
 
-    @cached_property
-    def mean_cur(self) -> Floats:
-        """Mean log figure of each point now, (P,)."""
-        return _mean(self.cur)
+# From ten runs of three starts of one server on an H100, and ten days of simulated ones (docs/statistics.md). A start
+# or day moves throughput and TPOT by 1.2 % or so, with the tails that 4 degrees of freedom give.
+_ASSUMED = {
+    "ttft": Assumed(0.08, 0.08, 0.018, 0.01, 0.006),
+    "tpot": Assumed(0.01, 0.025, 0.012, 0.002, 0.0035),
+    "e2el": Assumed(0.01, 0.02, 0.012, 0.002, 0.0035),
+    "output_throughput": Assumed(0.01, 0.02, 0.012, 0.002, 0.0035),
+}
 
-    @cached_property
-    def mean_base(self) -> Floats:
-        """Mean log figure of each point then, (P,)."""
-        return _mean(self.base)
 
-    @cached_property
-    def delta(self) -> Floats:
-        """ln(now / then) of each point, (P,); NaN where a side has none."""
-        return np.asarray(self.mean_cur - self.mean_base)
-
-    @cached_property
-    def usable(self) -> NDArray[np.bool_]:
-        """Points that have the metric on both sides, (P,)."""
-        return np.isfinite(self.delta)
+def assumed(quantity: str) -> Assumed:
+    """What is assumed of a quantity ("ttft", "tpot", "e2el", "output_throughput"). KeyError for an unknown one."""
+    return _ASSUMED[quantity]
 
 
 @dataclass(frozen=True)
-class SweepNoise:
-    """Variance of one run's log figure by point, of a round's mean, and how well both are known."""
+class PointNoise:
+    """Variance of one run's log figure by point, without what a whole round shares, and how well it is known."""
 
-    var: Floats  # (P,) of one run, moderated
-    expected: Floats  # (P,) what the trend over the sweep expects of it
+    var: Floats  # (P,) of one run
+    expected: Floats  # (P,) what the trend over the concurrency expects of it
     df: Floats  # (P,) degrees of freedom of `var`
-    weights: Floats  # (P,) of the points in the sweep's shift, sum 1
-    round_var: float  # of a weighted round mean, from the rounds themselves
-    round_df: int  # 0: no round was repeated
-    independent_var: float  # of a weighted round mean if points were noisy independently of each other
+    total_df: float  # of all points together; 0: no point was repeated
     rule: Rule
-    note: str
 
 
-def log_table(pairs: Sequence[tuple[PointRuns, PointRuns]], metric: Metric) -> LogTable:
-    """The log figures of (current, baseline) pairs of the same points."""
-    sides: list[Floats] = []
-    variances: list[Floats] = []
-    for side in (0, 1):
-        width = max((len(pair[side].runs) for pair in pairs), default=0)
-        logs, var = np.full((len(pairs), width), np.nan), np.full((len(pairs), width), np.nan)
-        for i, pair in enumerate(pairs):
-            for k, run in enumerate(pair[side].runs):
-                logs[i, k], var[i, k] = log_figure(run, metric)
-        sides.append(logs)
-        variances.append(var)
-    only = np.array([any(run.summary_only for side in pair for run in side.runs) for pair in pairs], bool)
-    sampling = np.nan_to_num(_mean(np.concatenate(variances, axis=1)))
-    return LogTable(metric, sides[0], sides[1], sampling, only)
-
-
-def _mean(rows: Floats) -> Floats:
-    known = ~np.isnan(rows)
-    count = known.sum(axis=1)
-    return np.asarray(np.where(known, rows, 0.0).sum(axis=1) / np.where(count, count, np.nan))
-
-
-def sweep_noise(figures: LogTable) -> SweepNoise:
-    """Measure the noise of a metric over the sweep, or assume it where no point was repeated."""
-    use = figures.usable
-    n_cur, n_base = figures.runs
-    df = np.where(use, np.maximum(n_cur - 1, 0) + np.maximum(n_base - 1, 0), 0).astype(np.float64)
-    squares = sum(np.nansum((side - _mean(side)[:, None]) ** 2, axis=1) for side in (figures.cur, figures.base))
-    s2, total_df = np.asarray(squares) / np.maximum(df, 1), float(df.sum())
-    if total_df:
-        expected = trend(s2, df, figures.sampling)
+def point_noise(table: LogTable) -> PointNoise:
+    """Measure the noise over the sweep, or take it from the scatter of the points' changes, or assume it."""
+    s2, df = _within(table, np.ones(len(table.delta)))
+    if df.sum() >= 1:
+        s2, df = _within(table, 1 / trend(s2, df, table.level, table.size))
+        expected = trend(s2, df, table.level, table.size)
         d0 = prior_df(s2, df, expected)
-        var = moderate(s2, df, expected, d0)
+        var, point_df = moderate(s2, df, expected, d0), np.asarray(df + d0)
+        # the pooled variance is only as good as its parts
+        point_df = np.minimum(point_df, max(float(df.sum()), 1.0))
+        rule: Rule = "repeated runs"
     else:
-        var = expected = _assumed(figures)
-    weights = np.where(use, 1 / expected, 0.0)
-    weights /= weights.sum()
-    independent = float((weights**2 * expected).sum())
-    round_var, round_df = _round_variance(figures, weights)
-    point_df = np.full(len(df), math.inf)
-    if total_df:
-        # The pooled variance is only as good as its parts: a shared part is seen once a round, however many points.
-        shared = max(0.0, round_var - independent) / max(1 - float((weights**2).sum()), 1e-9) if round_df else 0.0
-        share = np.minimum(1.0, shared / expected)
-        pooled_df = 1 / (share**2 / max(round_df, 1) + (1 - share) ** 2 / total_df)
-        point_df = np.minimum(d0 + df, pooled_df)  # Satterthwaite's
-    if (figures.metric.q or 0) > 0.9:
-        point_df = np.minimum(point_df, TAIL_DF)
-    rule: Rule = "repeated runs" if total_df else "summary only" if figures.summary_only[use].any() else "single runs"
-    note = _note(figures.metric, rule, math.sqrt(float(np.median(expected[use]))), round_var - independent)
-    return SweepNoise(var, expected, point_df, weights, round_var, round_df, independent, rule, note)
+        var = expected = _single(table)
+        point_df = np.full(len(var), SINGLE_DF)
+        rule = "summary only" if table.summary_only[table.usable].any() else "single runs"
+    fewest = np.maximum(np.minimum(*table.runs), 1)
+    if table.metric.tail:  # skewed: a variance that happens to be small goes with a mean that happens to be low
+        var = np.maximum(var, expected)
+        point_df = np.minimum(point_df, TAIL_DF * fewest)
+    point_df = np.minimum(point_df, np.select([fewest == 1, fewest == 2], [SINGLE_DF, PAIR_DF], np.inf))
+    return PointNoise(var, expected, point_df, float(df.sum()), rule)
 
 
-def _assumed(figures: LogTable) -> Floats:
-    """Variance of one run without repeats: the assumed noise, or the scatter of the points' changes if that is more."""
-    assumed = ASSUMED_RUN_SD[figures.metric.quantity] ** 2
-    delta, sampling = figures.delta[figures.usable], figures.sampling[figures.usable]
-    if len(delta) >= 8:
-        scatter = 1.4826 * float(np.median(np.abs(delta - np.median(delta))))
-        assumed = max(assumed, scatter**2 / 2 - float(np.median(sampling)))  # a difference holds two runs
-    return np.maximum(assumed + figures.sampling, FLOOR)
+def _blocks(table: LogTable) -> Iterator[Floats]:
+    """The runs of each group, (P, n); where no group has two, the groups themselves as if they were runs."""
+    sides: tuple[tuple[Floats, Side], ...] = ((table.cur, table.sides.cur), (table.base, table.sides.base))
+    blocks = [rows[:, side.group == g] for rows, side in sides for g in range(side.groups)]
+    if any(((~np.isnan(block)).sum(axis=1) > 1).any() for block in blocks):
+        yield from blocks
+    else:
+        yield from table.groups
 
 
-def _round_variance(figures: LogTable, weights: Floats) -> tuple[float, int]:
-    """Variance of the weighted mean of a round, and its degrees of freedom; of rounds that have all their points."""
-    squares, df, use = 0.0, 0, weights > 0
-    for side in (figures.cur, figures.base):
-        rounds = side[use]
-        rounds = rounds[:, ~np.isnan(rounds).any(axis=0)]
-        if rounds.shape[1] > 1:
-            means = weights[use] @ rounds
-            squares += float(((means - means.mean()) ** 2).sum())
-            df += rounds.shape[1] - 1
-    return (squares / df if df else 0.0), df
+def _within(table: LogTable, weights: Floats) -> tuple[Floats, Floats]:
+    """Variance of each point between the runs of a group, (P,), and its degrees of freedom, (P,).
 
-
-def sweep_shift(figures: LogTable, noise: SweepNoise) -> tuple[float, float, float]:
-    """The sweep's shift as a whole: (weighted mean of ln(now / then), its standard error, degrees of freedom).
-
-    A point that moved alone is no shift of the sweep: from five points on, each point's part is cut at 2.5 standard
-    errors from their median. What a whole run shares is only seen between rounds, and few rounds say little: when they
-    differ by more than their points explain (F test, SHARED_GATE), rounds alone count; else their variance is drawn
-    towards that of independently noisy points, worth SHARED_PRIOR_DF.
-    Formula: var = (d0·independent + df·rounds) / (d0 + df).
+    What a round shares over the points is taken off first, weighted by `weights`, and its degrees of freedom with it.
     """
-    from scipy.special import fdtrc
-
-    use = figures.usable
-    n_cur, n_base = figures.runs
-    delta = figures.delta[use]
-    if len(delta) >= 5:
-        reach = 2.5 * np.sqrt(noise.expected[use] * (1 / n_cur[use] + 1 / n_base[use]))
-        delta = np.clip(delta, np.median(delta) - reach, np.median(delta) + reach)
-    moved = float(noise.weights[use] @ delta)
-    split = 1 / float(n_cur[use].mean()) + 1 / float(n_base[use].mean())
-    if not noise.round_df:
-        shared = (SHARED_FLOOR * ASSUMED_RUN_SD[figures.metric.quantity]) ** 2
-        return moved, math.sqrt((noise.independent_var + shared) * split), float(np.median(noise.df[use]))
-    if float(fdtrc(noise.round_df, 1e6, noise.round_var / noise.independent_var)) < SHARED_GATE:
-        return moved, math.sqrt(noise.round_var * split), float(noise.round_df)
-    df = SHARED_PRIOR_DF + noise.round_df
-    var = (SHARED_PRIOR_DF * noise.independent_var + noise.round_df * noise.round_var) / df
-    return moved, math.sqrt(var * split), df
+    squares, df = np.zeros(len(weights)), np.zeros(len(weights))
+    use = table.usable
+    for block in _blocks(table):
+        known = ~np.isnan(block) & use[:, None]
+        count = known.sum(axis=1)
+        left = np.where(known & (count > 1)[:, None], block - row_mean(block)[:, None], np.nan)
+        points = int((count > 1).sum())
+        if points >= SHARED_POINTS:
+            left = left - weighted_rounds(left, weights)[None, :]
+            left = left - row_mean(left)[:, None]
+        lost = 1 / points if points >= SHARED_POINTS else 0.0
+        squares += np.nansum(left**2, axis=1)
+        df += np.maximum(count - 1, 0) * (1 - lost)
+    return squares / np.maximum(df, 1e-9), df
 
 
-def _note(metric: Metric, rule: Rule, typical: float, shared_var: float) -> str:
-    if rule == "repeated runs":
-        shared = math.sqrt(max(0.0, shared_var))
-        return f"{metric.name}: measured noise: one run {typical:.1%}, a whole round {shared:.1%} beyond its points"
-    assumed = ASSUMED_RUN_SD[metric.quantity]
-    lacking = ""
-    if rule == "summary only":
-        lacking = "the requests are not in these files, their spread is taken from median and p99; "
-    return (
-        f"{metric.name}: weaker rule, no point was run twice: {lacking}noise between runs is assumed {assumed:.0%}, "
-        f"a part that a whole run shares {SHARED_FLOOR * assumed:.0%}; measure both sides with --repeat 3"
-    )
+def weighted_rounds(left: Floats, weights: Floats) -> Floats:
+    """Weighted mean of each column over the points that it has, (C,); NaN of an empty one. `left`: (P, C)."""
+    w = np.where(np.isnan(left), 0.0, weights[:, None])
+    total = w.sum(axis=0)
+    return np.asarray(np.nansum(w * np.nan_to_num(left), axis=0) / np.where(total > 0, total, np.nan))
+
+
+def _single(table: LogTable) -> Floats:
+    """Variance of one run without repeats, (P,): the assumed noise, or the scatter of the changes if that is more.
+
+    Formula: scatter: ((ln(now / then) − its median)² of the other points, by concurrency, from 8 points on) / (1/G now +
+    1/G then).
+    """
+    take, use = assumed(table.metric.quantity), table.usable
+    share = np.clip(np.log(np.maximum(table.level, 1)) / math.log(64), 0, 1)
+    var = (take.run * (1 - share) + take.busy * share) ** 2 + table.sampling
+    if use.sum() >= 8:
+        off = np.where(use, table.delta - np.median(table.delta[use]), 0.0)
+        for i in np.flatnonzero(use):
+            others = (use & (np.arange(len(use)) != i)).astype(np.float64)
+            var[i] = max(var[i], trend(off**2 / table.per_run, others, table.level, table.size)[i])
+    return np.maximum(var, FLOOR)
+
+
+def group_noise(table: LogTable, noise: PointNoise, weights: Floats) -> tuple[float, float]:
+    """Variance of what a session or start does to single points, beyond what all share, and its degrees of freedom.
+
+    Formula: (d0·assumed² + df·measured) / (d0 + df); measured: mean over the points of what their groups' means vary by,
+    less what their runs explain.
+    """
+    take = assumed(table.metric.quantity)
+    prior = (take.start_point / (3 if table.sides.one_start else 1)) ** 2
+    excess, total = 0.0, 0
+    for groups, rows in zip(table.groups, (table.cur, table.base), strict=True):
+        known = ~np.isnan(groups) & table.usable[:, None]
+        count = known.sum(axis=1)
+        if noise.rule != "repeated runs" or groups.shape[1] < 2 or (count > 1).sum() < SHARED_POINTS:
+            continue
+        left = np.where(known & (count > 1)[:, None], groups - row_mean(groups)[:, None], np.nan)
+        left = left - weighted_rounds(left, weights)[None, :]
+        left = left - row_mean(left)[:, None]
+        runs = np.maximum((~np.isnan(rows)).sum(axis=1), 1) / np.maximum(count, 1)
+        df = float((count - 1)[count > 1].sum())
+        excess += float(np.nansum(left**2)) - float((np.maximum(count - 1, 0) * noise.var / runs).sum())
+        total += int(df)
+    measured = max(0.0, excess / total) if total else 0.0
+    return (ASSUMED_DF * prior + total * measured) / (ASSUMED_DF + total), ASSUMED_DF + total

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench_tests.compare.baseline import change_line
 from bench_tests.compare.regression import SweepComparison
+from bench_tests.compare.words import blind_line, change_line, comparison_lines
 from bench_tests.measure.point import Measurement
 from bench_tests.pytest_plugin.table import columns, gpus_words, markdown, row
 from bench_tests.verdict.decide import ERROR, FAILED, PASSED
 
-__all__ = ["comparison_lines", "github_annotations", "summary_markdown"]
+__all__ = ["github_annotations", "summary_markdown"]
 
 
 def summary_markdown(
@@ -41,22 +41,6 @@ def summary_markdown(
     return "\n".join(lines).rstrip() + "\n"
 
 
-def comparison_lines(comparison: SweepComparison) -> list[str]:
-    """What a comparison found, as a list: regressions and improvements first, then what was not compared, then how."""
-    lines = []
-    for word, changes in (("regression", comparison.regressions), ("improvement", comparison.improvements)):
-        lines += [f"- {word}: {change.point or 'sweep'}: {change_line(change)}" for change in changes]
-    if not lines:
-        lines.append(
-            f"- no change in {len(comparison.changes)} figures of {len({c.point for c in comparison.changes})} points"
-        )
-    if comparison.missing:
-        lines.append(f"- in the baseline but not measured now: {', '.join(map(str, comparison.missing))}")
-    if comparison.new:
-        lines.append(f"- measured but not in the baseline: {', '.join(map(str, comparison.new))}")
-    return lines + [f"- {note}" for note in comparison.notes]
-
-
 def github_annotations(measurements: Sequence[Measurement], comparison: SweepComparison | None) -> list[str]:
     """GitHub workflow commands: an error for each breach and regression, a warning for each point not measured."""
     lines = []
@@ -69,6 +53,8 @@ def github_annotations(measurements: Sequence[Measurement], comparison: SweepCom
     for change in comparison.regressions if comparison else ():
         title = _escape(f"regression {change.point or 'sweep'}", True)
         lines.append(f"::error title={title}::{_escape(change_line(change))}")
+    if comparison is not None and comparison.blind:
+        lines.append(f"::warning title=cannot tell::{_escape(blind_line(comparison.blind))}")
     return lines
 
 

@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from bench_tests.calibration.store import load_calibrations
 from bench_tests.compare.regression import SweepComparison
+from bench_tests.compare.words import change_line
 from bench_tests.errors import NotMeasured, ServerError, ServerGone, ServerStuck, UsageError
 from bench_tests.load.hosts import load_hosts
 from bench_tests.measure.point import Measurement, Sweep
@@ -163,7 +164,10 @@ def comparison(request: pytest.FixtureRequest) -> SweepComparison:
         raise NotMeasured("there is no baseline; name one with --baseline DIR")
     measured = [(m.path, m.result) for m in state.measurements.values()]
     state.comparison, state.different = compare(
-        measured, state.baseline, allow_different=bool(state.option("--allow-different"))
+        measured,
+        state.baseline,
+        allow_different=bool(state.option("--allow-different")),
+        rule=state.choice.profile.regression if state.choice else None,
     )
     return state.comparison
 
@@ -173,7 +177,8 @@ def compared(request: pytest.FixtureRequest, comparison: SweepComparison) -> Poi
     """This case's point, when it is in the comparison. Raises NotMeasured (pytest's ERROR) when it is not."""
     point: Point = request.param
     state = request.config.stash[STATE]
-    if comparison.of(point):
+    if changes := comparison.of(point):
+        request.node.user_properties += [(change.metric, change_line(change)) for change in changes]
         return point
     if point in state.different:
         raise NotMeasured(f"{point}: not the same question as the baseline's: {'; '.join(state.different[point])}; compare "

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import Field, field
 from typing import Any
 
 from bench_tests.errors import UsageError
 
-__all__ = ["Check", "checked", "flag", "key", "list_of", "maybe", "number", "one_of", "seed", "table", "text", "whole"]
+__all__ = ["Check", "checked", "flag", "key", "list_of", "maybe", "number", "one_of", "seed", "table",
+           "table_of", "text", "whole"]  # fmt: skip
 
 Check = Callable[[object, str], Any]
 
@@ -81,6 +82,21 @@ def table(value: object, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UsageError(f"{where}: {value!r}; expected a table")
     return value
+
+
+def table_of(names: Iterable[str], item: Check) -> Check:
+    """A table with some of these names as keys, each value checked by `item`."""
+    known = tuple(names)
+
+    def check(value: object, where: str) -> dict[str, Any]:
+        found = {}
+        for name, entry in table(value, where).items():
+            if name not in known:
+                raise UsageError(f"{where}: {name!r} is none of {', '.join(known)}")
+            found[name] = item(entry, f"{where}.{name}")
+        return found
+
+    return check
 
 
 def seed(value: object, where: str) -> int | None:

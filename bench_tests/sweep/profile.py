@@ -32,6 +32,7 @@ TABLES: dict[str, type] = {
     "timeouts": settings.Timeouts,
     "tiers": settings.Tiers,
     "validity": settings.Validity,
+    "regression": settings.Regression,
     "server": settings.Server,
     "container": settings.Container,
     "slurm": settings.Slurm,
@@ -55,6 +56,7 @@ class Profile:
     timeouts: settings.Timeouts = field(default_factory=settings.Timeouts)
     tiers: settings.Tiers = field(default_factory=settings.Tiers)
     validity: settings.Validity = field(default_factory=settings.Validity)
+    regression: settings.Regression = field(default_factory=settings.Regression)
     server: settings.Server = field(default_factory=settings.Server)
     container: settings.Container = field(default_factory=settings.Container)
     slurm: settings.Slurm = field(default_factory=settings.Slurm)

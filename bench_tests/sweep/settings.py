@@ -9,10 +9,26 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from bench_tests.sweep.keys import flag, key, list_of, maybe, number, one_of, seed, table, text, whole
+from bench_tests.sweep.keys import flag, key, list_of, maybe, number, one_of, seed, table, table_of, text, whole
 from bench_tests.sweep.units import parse_duration_s, parse_rate
 
-__all__ = ["Container", "Load", "Model", "Server", "Sim", "Slurm", "Sweep", "Tiers", "Timeouts", "Validity"]
+__all__ = [
+    "COMPARED", "Container", "Load", "Model", "Regression", "Server", "Sim", "Slurm", "Sweep", "Tiers", "Timeouts", "Validity",
+]  # fmt: skip
+
+# Figures that can be compared with a baseline, and by how much one must be worse to count.
+COMPARED: dict[str, float] = {
+    "p99_ttft": 0.10,
+    "p90_ttft": 0.10,
+    "median_ttft": 0.10,
+    "mean_ttft": 0.10,
+    "p99_tpot": 0.10,
+    "median_tpot": 0.05,
+    "mean_tpot": 0.05,
+    "p99_e2el": 0.10,
+    "mean_e2el": 0.05,
+    "output_throughput": 0.05,
+}
 
 
 @dataclass(frozen=True)
@@ -206,6 +222,30 @@ class Validity:
     max_cache_share: float = key(number(0, 1), 0.01, "prompt tokens from the prefix cache beyond the shared prefix")
     max_clock_step: float = key(parse_duration_s, 0.001, "how far CLOCK_REALTIME may step against CLOCK_MONOTONIC")
     min_p99_requests: int = key(whole(1), 100, "requests below which a p99 is little more than the maximum: it is said")
+
+
+@dataclass(frozen=True)
+class Regression:
+    figures: tuple[str, ...] = key(
+        list_of(one_of(*COMPARED), unique=True, may_be_empty=False),
+        ("p99_ttft", "mean_tpot", "output_throughput"),
+        "figures that are compared with a baseline",
+    )
+    thresholds: dict[str, float] = field(
+        default_factory=dict,
+        metadata={
+            "check": table_of(COMPARED, number(0.001, 10)),
+            "doc": "by how much a figure of a point must be worse to count, by its name; a fifth of it over the whole sweep",
+        },
+    )
+    alpha: float = key(number(1e-6, 0.2), 0.01, "chance of any false regression in a comparison")
+    blind: float = key(
+        number(1, 100), 3.0, "a comparison that would not see a change of this many thresholds is an ERROR and no pass"
+    )
+
+    def counts(self) -> dict[str, float]:
+        """By figure, the factor beyond which a change counts."""
+        return {name: self.thresholds.get(name, COMPARED[name]) for name in self.figures}
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from benchmarks._error_rate_runs import Pairs, Sweeps, alarms, coverage, false_fails, fixed_sizes, sequential_sweep
-from benchmarks._power_picture import draw, oracle_point_power
-from benchmarks._simulated_sweeps import KIMI_K2, Effect, Noise
+from benchmarks._comparison import FALSE_ALARMS, FOUND, Pairs, count, interval, oracle
+from benchmarks._error_rate_runs import Sweeps, coverage, false_fails, fixed_sizes, sequential_sweep
+from benchmarks._power_picture import draw
+from benchmarks._scenarios import Effect, Scenario, pair
+from benchmarks._simulated_sweeps import KIMI_K2
 from benchmarks.verdict_error_rates import Report, markdown
 
 
@@ -17,12 +20,38 @@ def test_the_grid_is_kimi_k2s() -> None:
     assert {point.n for point in KIMI_K2} == {40, 80, 160, 320, 480, 640}
 
 
-def test_alarms_are_counted() -> None:
-    got = alarms(Pairs("everything slower", 2, 1, effect=Effect(tpot=1.5)))
-    assert got["pairs"] == got["any"] == got["points"] == got["sweep median_tpot"] == 2
-    one = alarms(Pairs("a point slower", 2, 2, effect=Effect(tpot=2.0), random_point=True, older=True, runs=1))
-    assert one["named"] == 2
-    assert one["wrong point"] == 0
+def test_what_is_found_is_counted() -> None:
+    got = count(Pairs(Scenario("everything slower", one_start=True, effect=Effect(1.5, 1.5)), 2, 1))
+    assert got["pairs"] == got["any"] == got["sweep"] == got["found mean_tpot"] == 2
+    one = count(Pairs(Scenario("a point", one_start=True, effect=Effect(tpot=2.0, one_point=True)), 2, 2))
+    assert one["found"] == 2
+    assert one["sweep"] == one["untrue x"] == 0
+
+
+def test_the_scenarios_hold_what_they_say() -> None:
+    rng = np.random.default_rng(1)
+    day, _ = pair(rng, Scenario("days", day=0.5, days=4))
+    groups = day["mean_tpot"].groups[1].mean(axis=0)
+    assert groups.std() > 0.1  # all points of a day move together
+    assert day["mean_tpot"].sides.base.groups == 4
+    stray, _ = pair(rng, Scenario("stray", stray=0.5, stray_sides=(0,)))
+    off = stray["mean_tpot"].cur.mean(axis=0)
+    assert off.max() - np.median(off) == pytest.approx(np.log(1.5), abs=0.05)
+    both, _ = pair(rng, Scenario("coupled"))
+    left = [both[name].cur - both[name].cur.mean(axis=1, keepdims=True) for name in ("mean_tpot", "output_throughput")]
+    assert np.corrcoef(left[0].ravel(), left[1].ravel())[0, 1] < -0.3  # a slower round has the lower throughput
+
+
+def test_half_of_the_families_were_run_afterwards() -> None:
+    tuned = [tuned for _, tuned, _ in FALSE_ALARMS]
+    assert 0.35 < sum(tuned) / len(tuned) < 0.65
+    assert len({s.name + f for f, _, scenarios in FALSE_ALARMS for s in scenarios}) >= 25
+
+
+def test_the_interval_of_a_share_by_hand() -> None:
+    # Clopper and Pearson: 0 of 600: 1 − 0.025^(1/600); 6 of 600 as tabled
+    assert interval(0, 600) == pytest.approx((0.0, 1 - 0.025 ** (1 / 600)))
+    assert interval(6, 600) == pytest.approx((0.00368, 0.02163), abs=1e-4)
 
 
 def test_far_beyond_the_slo_is_FAIL_and_far_within_is_not() -> None:
@@ -55,7 +84,9 @@ def test_a_missed_target_is_told() -> None:
 
 
 def test_the_oracle_finds_large_effects_and_misses_small_ones() -> None:
-    assert oracle_point_power(1.2, 1e-4, Noise()) > 0.99 > 0.2 > oracle_point_power(1.03, 1e-4, Noise())
+    chances = [oracle(found) for found in FOUND if "one point, 3 against 3" in found.scenario.name]
+    assert chances == sorted(chances)
+    assert chances[0] < 0.2 < 0.99 < chances[-1]
 
 
 def test_the_picture_is_drawn(tmp_path: Path) -> None:

@@ -279,22 +279,22 @@ def test_baseline_finds_a_slower_server_and_no_false_alarm(tmp_path: Path, live:
     args = ["--base-url", live.url, "--repeat", "3", "-k", "isl64 or regression or whole"]
     assert run_suite(tmp_path, *args, f"--save-baseline={keep}").code == 0
     assert len(list(keep.glob("*.json"))) == 6
-    for _ in range(
-        3
-    ):  # a busy machine may really have made one of them slower; what alarms without a cause does so again
+    for _ in range(3):  # a busy machine may really have made one slower; what alarms without a cause does so again
         same = run_suite(tmp_path, *args, f"--baseline={keep}")
-        assert same.code == (1 if "regression: " in same.out else 0), same.out
-        if same.code == 0:
+        if "regression: " not in same.out:
             break
-    assert same.code == 0, same.out
-    live.set_faults("slow_down:4")
+    assert "regression: " not in same.out
+    assert same.code == (12 if "a slowdown would be seen in" in same.out else 0), same.out  # 12: too noisy to tell
+    assert "would see from" in same.out or "not slower by more than" in same.out
+    assert "now: 3 rounds of 1 session, 1 start of the server" in same.out
+    live.set_faults("slow_down:30")
     try:
         slower = run_suite(tmp_path, *args, f"--baseline={keep}", f"--summary-md={tmp_path}/summary.md")
     finally:
         live.set_faults()
     assert slower.code == 1, slower.out
-    assert "regression: isl64-osl8-conc4: median TPOT" in slower.out
-    assert "regression: sweep: median TPOT over the whole sweep" in slower.out
+    assert "regression: isl64-osl8-conc4: mean TPOT" in slower.out
+    assert "regression: sweep: mean TPOT over the whole sweep" in slower.out
     assert "regression" in (tmp_path / "summary.md").read_text()
     different = run_suite(tmp_path, *args, f"--baseline={keep}", "--num-prompts", "13")
     assert different.code == 12, different.out

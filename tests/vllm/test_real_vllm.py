@@ -178,9 +178,10 @@ def test_aa_repetitions_raise_no_alarm_and_a_loaded_server_is_caught(
         first = sweep(tmp_path, server, *points, f"--save-baseline={keep}", profile=profile)
         assert first.code == 0, first.out
         again = sweep(tmp_path, server, *points, f"--baseline={keep}", profile=profile)
-        if again.code == 0:
+        if "regression: " not in again.out:
             break
-    assert again.code == 0, again.out
+    assert "regression: " not in again.out, again.out
+    assert again.code in (0, 12), again.out  # 12: too noisy a machine to tell
     for streams in (16, 48, 96):  # the noisier the machine, the slower a server must be to be told from it
         beside = subprocess.Popen([sys.executable, "-c", _BESIDE, server.base_url, server.api_key or "", str(streams)])
         try:
