@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 
 from bench_tests.errors import UsageError
 from bench_tests.load.plan import LoadPlan
+from bench_tests.sweep.prefix import Prefix
 
-__all__ = ["IdPool", "Ids", "lengths", "prompt_ids"]
+__all__ = ["IdPool", "Ids", "group_ids", "group_of", "lengths", "prompt_ids"]
+
+GROUPS = 2**57  # a range of random streams of its own
 
 Ids = NDArray[np.int64]
 
@@ -73,6 +76,29 @@ def prompt_ids(plan: LoadPlan, pool_size: int, serial: int, isl: int) -> Ids:
         place += 1
         if not number and place > 1:  # two tokens for every prompt: so the many share one and not by chance two
             break
+    prefix = Prefix(**plan.load.prefix)
+    if prefix.used:
+        return np.concatenate([group_ids(plan, pool_size, group_of(plan, prefix, serial)), own])
     if not plan.load.prefix_len:
         return own
     return np.concatenate([_rng(plan.seed, 2**62).integers(0, pool_size, plan.load.prefix_len), own])
+
+
+def group_ids(plan: LoadPlan, pool_size: int, group: int) -> Ids:
+    """Positions in the pool of a group's prefix; shape (tokens,)."""
+    return _rng(plan.seed, GROUPS + group).integers(0, pool_size, Prefix(**plan.load.prefix).length(plan.isl))
+
+
+def group_of(plan: LoadPlan, prefix: Prefix, serial: int) -> int:
+    """Which group the prompt number `serial` belongs to, 0 to groups − 1."""
+    count = prefix.count
+    if prefix.order == "turns" or count == 1:
+        return serial % count
+    weights = np.arange(1, count + 1, dtype=float) ** -prefix.zipf
+    edges = np.cumsum(weights) / weights.sum()
+    if prefix.order == "grouped":  # by its place among the run's measured requests, each group its share of them
+        place = serial - plan.first_serial - plan.num_warmups
+        share = (max(0, place) + 0.5) / plan.num_prompts
+    else:
+        share = float(_rng(plan.seed, GROUPS + 2**40 + serial).random())
+    return min(count - 1, int(np.searchsorted(edges, share, "right")))

@@ -13,9 +13,10 @@ import numpy as np
 
 from bench_tests.errors import NotMeasured, UsageError
 from bench_tests.load.plan import LoadPlan
-from bench_tests.load.prompts import IdPool, Ids, lengths, prompt_ids
+from bench_tests.load.prompts import IdPool, Ids, group_ids, lengths, prompt_ids
 from bench_tests.load.texts import exact_text, load_tokenizer
 from bench_tests.load.workload.source import draw_dataset, load_dataset, trace_of, trace_prompt
+from bench_tests.sweep.prefix import Prefix
 
 __all__ = ["Request", "RequestFile"]
 
@@ -52,6 +53,9 @@ class RequestFile:
             raise UsageError("--trace: shared content needs prompts as token ids; set load.prompt_format = 'ids'")
         self._tokenizer: Any = load_tokenizer(plan) if text else None
         self._drawn = draw_dataset(plan, dataset, self._count) if dataset is not None else None
+        self._prefix = Prefix(**plan.load.prefix)
+        # each prefix once, before anything else, by one process: afterwards every prompt finds its own in the cache
+        self.primes = self._prime() if plan.worker == 0 else []
         self.warming = True
         self.warmups = self._write(plan.share(plan.num_warmups), first=0)
         self.warming = False
@@ -78,6 +82,16 @@ class RequestFile:
             offset += len(data)
         return requests
 
+    def _prime(self) -> list[Request]:
+        requests, offset = [], self._file.tell()
+        for group in range(self._prefix.count):
+            positions = group_ids(self.plan, len(self.pool), group)
+            data = self._request(self._as_json(positions), 1, f"{self.plan.seed:x}-prime-{group}")
+            self._file.write(data)
+            requests.append(Request(group, offset, len(data), len(positions), 1))
+            offset += len(data)
+        return requests
+
     def _prompts(self, mine: range, first: int) -> Iterator[tuple[int, bytes, int, int]]:
         """Serial number, prompt as JSON, its tokens and the tokens that are asked for, of each; made one by one."""
         plan, trace = self.plan, self._trace
@@ -96,7 +110,8 @@ class RequestFile:
                 yield serial, self._as_json(positions), isl, osl
             return
         numbers = np.array(serials, np.int64)
-        isls, osls = lengths(plan, numbers, plan.isl, 0), lengths(plan, numbers, plan.osl, 1)
+        behind = self._prefix.own(plan.isl) if self._prefix.used else plan.isl
+        isls, osls = lengths(plan, numbers, behind, 0), lengths(plan, numbers, plan.osl, 1)
         for serial, isl, osl in zip(serials, isls.tolist(), osls.tolist(), strict=True):
             positions = prompt_ids(plan, len(self.pool), serial, isl)
             yield serial, self._as_json(positions), len(positions), osl

@@ -15,7 +15,7 @@ from bench_tests.calibration.store import Calibration, calibration_for, calibrat
 from bench_tests.load.plan import LoadPlan
 from bench_tests.load.records import Records
 from bench_tests.load.team import LoadRun
-from bench_tests.load.workload.source import facts_of, mean_rate, request_count
+from bench_tests.load.workload.source import facts_of, mean_rate, request_count, shareable_tokens
 from bench_tests.measure.counters import count
 from bench_tests.results.names import result_name
 from bench_tests.results.schema import SCHEMA_VERSION
@@ -23,6 +23,7 @@ from bench_tests.server.attach import ServedModel
 from bench_tests.server.metrics import Metrics
 from bench_tests.server.served import Served
 from bench_tests.sweep.point import Point
+from bench_tests.sweep.prefix import Prefix
 from bench_tests.sweep.profile import Profile
 from bench_tests.sweep.units import rate_word
 from bench_tests.verdict.decide import ERROR, Verdict
@@ -206,11 +207,15 @@ class Facts:
 
     def run_facts(self, point: Point, load: LoadRun, before: Metrics, after: Metrics) -> RunFacts:
         counted = count(before, after, load.records, self.several)
+        prefix = Prefix(**self.profile.load.prefix)
         calibration = self.calibration(load)
         return RunFacts(
             point=point,
             num_prompts=self.num_prompts(point),
-            prefix_len=self.profile.load.prefix_len,
+            prefix_len=prefix.length(point.isl) if prefix.used else self.profile.load.prefix_len,
+            prefix_hit=prefix.hit_tokens(point.isl),
+            primes=prefix.count,
+            shareable=shareable_tokens(self.profile.workload),
             request_rate=self.rate(point),
             client=load.stats,
             stopped=load.ending.words if load.ending.early else "",

@@ -93,7 +93,7 @@ class Sweep(Facts):
                 tokenizer=profile.model.tokenizer or self.model.model,
                 vocab_size=self.vocab_size,
             ),
-            load=replace(load, request_rate=profile.rate(point)),
+            load=replace(load, request_rate=self.rate(point)),
             workload=profile.workload,
             timeouts=profile.timeouts,
             first_serial=self.serial,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from bench_tests.sweep.keys import flag, key, list_of, maybe, number, one_of, seed, table, table_of, text, whole
+from bench_tests.sweep.prefix import prefix_table
 from bench_tests.sweep.units import parse_duration_s, parse_rate
 
 __all__ = [
@@ -79,6 +80,14 @@ class Load:
     seed: int | None = key(
         seed, None, 'a number draws the same prompts each time; "fresh" draws new ones each session', shapes=False
     )
+    prefix: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={
+            "check": prefix_table,
+            "doc": "prefixes that prompts share on purpose ([load.prefix])",
+            "shapes": True,
+        },
+    )
     extra_body: dict[str, Any] = field(
         default_factory=dict, metadata={"check": table, "doc": "further fields of each request's JSON", "shapes": True}
     )
@@ -121,6 +130,8 @@ class Load:
     def shape(self) -> dict[str, Any]:
         """What shapes the load, by key, as a result's settings say it (JSON has no infinite rate)."""
         shaping = {f.name: getattr(self, f.name) for f in fields(self) if f.metadata["shapes"]}
+        if not self.prefix:
+            del shaping["prefix"]
         return shaping | {
             "endpoint": f"/v1/{self.endpoint}",
             "omit": list(self.omit),

@@ -20,6 +20,7 @@ def check_run(records: Records, facts: RunFacts, limits: Validity) -> list[Check
         checks += [
             answers.tokens(records),
             answers.cached(records, facts, limits),
+            answers.prefix_hits(records, facts),
             answers.preempted(facts),
             *load.asked_load(records, facts, limits),
             arrivals.gathered(records, facts, limits),

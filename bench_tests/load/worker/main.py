@@ -146,6 +146,9 @@ def _run(plan: LoadPlan, control: Control) -> None:
     loop = Loop(plan, files, tally)
     prepared = time.monotonic()
     loop.open_all()
+    if files.primes:  # while everybody prepares: it must be over before the first warm-up of any process
+        loop.run(files.primes, [time.time_ns()] * len(files.primes), False, control.stopped)
+        loop.open_all()
     control.say("prepared", prepare_s=prepared - start, connect_s=time.monotonic() - prepared)
     gc.collect()
     gc.freeze()

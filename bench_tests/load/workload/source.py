@@ -22,7 +22,7 @@ from bench_tests.sweep.workload import Workload, window_s
 
 __all__ = [
     "DatasetDraw", "draw_dataset", "facts_of", "lines_of", "load_dataset", "load_trace", "longest_tokens", "mean_rate",
-    "request_count", "trace_of", "trace_prompt",
+    "request_count", "shareable_tokens", "trace_of", "trace_prompt",
 ]  # fmt: skip
 
 DEFAULT_OSL = 128  # of a dataset's entry that says no length and has no answer
@@ -61,6 +61,21 @@ def mean_rate(workload: Workload) -> float | None:
     if trace is not None:
         return len(trace) / max(trace.span_s, 1e-3)
     return None if ramp is None else ramp.requests / ramp.span_s
+
+
+def shareable_tokens(workload: Workload) -> int:
+    """Prompt tokens that a trace's requests have in common with earlier ones, at most; 0 for other workloads."""
+    trace = load_trace(workload)
+    if trace is None or not trace.block:
+        return 0
+    seen: set[int] = set()
+    shared = 0
+    for i in range(len(trace)):
+        ids = trace.blocks(i).tolist()
+        known = next((k for k, one in enumerate(ids) if one not in seen), len(ids))
+        shared += min(known * trace.block, int(trace.input_tokens[i]))
+        seen.update(ids)
+    return shared
 
 
 def longest_tokens(workload: Workload) -> int | None:

@@ -9,8 +9,9 @@ from bench_tests.load.records import KINDS, Records
 from bench_tests.sweep.settings import Validity
 from bench_tests.verdict.checks.check import Check, RunFacts
 
-__all__ = ["cached", "counted", "failed", "few", "preempted", "resent", "tokens"]
+__all__ = ["cached", "counted", "failed", "few", "preempted", "prefix_hits", "resent", "tokens"]
 
+MAX_HITS_OFF = 0.02  # hits of shared prefixes against theory
 MAX_RESENT = 0.01  # requests that meet a connection which the server is just closing: rarer than that
 
 
@@ -96,9 +97,9 @@ def cached(records: Records, facts: RunFacts, limits: Validity) -> Check:
     if facts.cached_tokens is not None:
         # the server counts warm-ups and what failed too. What it preempted finds its own prompt and answer in the cache
         again = facts.preemptions * float((records.asked_input + records.asked_output).max())
-        shares.append(_new_share(records, sent, facts.cached_tokens - again, facts.prefix_len))
+        shares.append(_new_share(records, sent, facts.cached_tokens - again, facts))
     if (records.cached_tokens[done] >= 0).any():
-        shares.append(_new_share(records, done, float(records.cached_tokens[done].clip(0).sum()), facts.prefix_len))
+        shares.append(_new_share(records, done, float(records.cached_tokens[done].clip(0).sum()), facts))
     if not shares:
         why = facts.not_counted or "the server counts no hits of a prefix cache"
         return Check.not_made("prefix_cache", f"{why}, and the answers' usage says nothing of cached tokens")
@@ -113,10 +114,32 @@ def cached(records: Records, facts: RunFacts, limits: Validity) -> Check:
     return Check("prefix_cache", ok, share, limits.max_cache_share, "share", text)
 
 
-def _new_share(records: Records, of: NDArray[np.bool_], cached: float, prefix_len: int) -> float:
-    """Formula: (cached − shared prefixes) / asked prompt tokens, of the requests `of`; at least 0."""
+def _new_share(records: Records, of: NDArray[np.bool_], cached: float, facts: RunFacts) -> float:
+    """Formula: (cached − what prompts share on purpose) / asked prompt tokens, of the requests `of`; at least 0."""
     asked = int(records.asked_input[of].sum())
-    return max(0.0, cached - prefix_len * int(of.sum())) / max(1, asked)
+    return max(0.0, cached - facts.prefix_len * int(of.sum()) - facts.shareable) / max(1, asked)
+
+
+def prefix_hits(records: Records, facts: RunFacts) -> Check | None:
+    """Where prefixes are shared on purpose: whether the server's cache has hit what it must."""
+    if not facts.prefix_hit:
+        return None
+    done = records.completed
+    if facts.cached_tokens is not None:
+        cached, requests = facts.cached_tokens, int((~np.isnan(records.send_s)).sum()) - facts.primes
+    elif (records.cached_tokens[done] >= 0).any():
+        cached, requests = float(records.cached_tokens[done].clip(0).sum()), int(done.sum())
+    else:
+        return Check.not_made(
+            "prefix_hits", facts.not_counted or "neither the server's counters nor usage tell its hits"
+        )
+    share = cached / max(1, facts.prefix_hit * requests)
+    ok = abs(share - 1) <= MAX_HITS_OFF
+    text = "" if ok else (
+        f"the prefix cache hit {share:.1%} of what the shared prefixes must hit ({facts.prefix_hit} tokens a request): is "
+        "prefix caching on, is its cache large enough, is load.prefix.block the server's block size?"
+    )  # fmt: skip
+    return Check("prefix_hits", ok, share, 1 + MAX_HITS_OFF, "share", text)
 
 
 def preempted(facts: RunFacts) -> Check | None:

@@ -45,7 +45,10 @@ class RunFacts:
 
     point: Point
     num_prompts: int
-    prefix_len: int = 0
+    prefix_len: int = 0  # tokens that each prompt shares with others
+    prefix_hit: int = 0  # of them those that a cache of whole blocks must hit, where they are shared on purpose
+    primes: int = 0  # requests that put the prefixes into the cache
+    shareable: int = 0  # prompt tokens that a trace has in common with earlier requests of its own, at most
     request_rate: float = math.inf
     client: Sequence[Mapping[str, Any]] = ()  # one entry a load process, as it describes itself
     stopped: str = ""
