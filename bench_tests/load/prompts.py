@@ -85,8 +85,8 @@ def prompt_ids(plan: LoadPlan, pool_size: int, serial: int, isl: int) -> Ids:
 
 
 def group_ids(plan: LoadPlan, pool_size: int, group: int) -> Ids:
-    """Positions in the pool of a group's prefix; shape (tokens,)."""
-    return _rng(plan.seed, GROUPS + group).integers(0, pool_size, Prefix(**plan.load.prefix).length(plan.isl))
+    """Positions in the pool of a group's prefix; shape (tokens,). Each run of a point has its own, which no cache has yet."""
+    return _rng(plan.seed, GROUPS + (plan.first_serial << 20) + group).integers(0, pool_size, Prefix(**plan.load.prefix).length(plan.isl))
 
 
 def group_of(plan: LoadPlan, prefix: Prefix, serial: int) -> int:
@@ -100,5 +100,5 @@ def group_of(plan: LoadPlan, prefix: Prefix, serial: int) -> int:
         place = serial - plan.first_serial - plan.num_warmups
         share = (max(0, place) + 0.5) / plan.num_prompts
     else:
-        share = float(_rng(plan.seed, GROUPS + 2**40 + serial).random())
+        share = float(_rng(plan.seed, 2**56 + serial).random())
     return min(count - 1, int(np.searchsorted(edges, share, "right")))
