@@ -86,7 +86,9 @@ def prompt_ids(plan: LoadPlan, pool_size: int, serial: int, isl: int) -> Ids:
 
 def group_ids(plan: LoadPlan, pool_size: int, group: int) -> Ids:
     """Positions in the pool of a group's prefix; shape (tokens,). Each run of a point has its own, which no cache has yet."""
-    return _rng(plan.seed, GROUPS + (plan.first_serial << 20) + group).integers(0, pool_size, Prefix(**plan.load.prefix).length(plan.isl))
+    return _rng(plan.seed, GROUPS + (plan.first_serial << 20) + group).integers(
+        0, pool_size, Prefix(**plan.load.prefix).length(plan.isl)
+    )
 
 
 def group_of(plan: LoadPlan, prefix: Prefix, serial: int) -> int:
