@@ -21,24 +21,14 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from benchmarks._comparison import FALSE_ALARMS, FOUND, Pairs, count, hits, oracle, rows_of_alarms, rows_of_power
-from benchmarks._error_rate_runs import (
-    DISTRIBUTIONS,
-    Sweeps,
-    coverage,
-    false_fails,
-    fixed_sizes,
-    sequential_border,
-    sequential_sweep,
-)
+from benchmarks._error_rate_runs import DISTRIBUTIONS, coverage
 from benchmarks._power_picture import draw
-from benchmarks._simulated_sweeps import Noise
 
 __all__ = ["main"]
 
@@ -90,12 +80,6 @@ class Report:
         self.targets.append((name, measured, sign, bound, ok))
 
 
-def percent(count: float, total: float) -> str:
-    """A share with its standard error."""
-    share = count / total
-    return f"{100 * share:.2f} % ± {100 * math.sqrt(max(share * (1 - share), 0) / total):.2f}"
-
-
 class Work:
     """Runs jobs on at most two processes, each job cut into pieces with seeds of their own."""
 
@@ -113,10 +97,6 @@ class Work:
     def pairs(self, jobs: list[Pairs]) -> list[Counter[str]]:
         """Total the alarms of each job."""
         return self._total(count, "pairs", jobs)
-
-    def sweeps(self, jobs: list[Sweeps]) -> list[Counter[str]]:
-        """Total the verdicts of each job."""
-        return self._total(false_fails, "sweeps", jobs)
 
     def _total(self, work: Callable[[Any], Counter[str]], field_name: str, jobs: list[Any]) -> list[Counter[str]]:
         pieces: list[Any] = []
@@ -169,37 +149,6 @@ def report_false_alarms(work: Work, report: Report) -> None:
         report.target(f"any false regression, {family}: {scenario.name}", c["any"] / c["pairs"], "≤", 0.01, c["pairs"])
 
 
-def report_false_fails(work: Work, report: Report) -> None:
-    """Confident mode at 0.8 times the SLO."""
-    loud = Noise().times(2)
-    jobs = [
-        Sweeps("3 runs", 1000, 0),
-        Sweeps("3 runs, noise twice as large", 1000, 0, loud),
-        Sweeps("1 run, noise assumed", 300, 0, runs=1),
-        Sweeps("1 run, noise assumed, in truth twice as large", 300, 0, loud, runs=1),
-        Sweeps("3 runs, at 1.5 times the SLO", 200, 0, ratio=1.5),
-        Sweeps("3 runs, at 0.5 times the SLO", 200, 0, ratio=0.5),
-    ]
-    got = work.sweeps(jobs)
-    rows = []
-    for job, c in zip(jobs, got, strict=True):
-        asked = 96 * c["sweeps"]
-        shares = (
-            f"{100 * c[verdict] / asked:.1f} %" for verdict in ("PASS", "FAIL", "INSUFFICIENT", "point mode FAIL")
-        )
-        rows.append([job.label, str(c["sweeps"]), percent(c["any FAIL"], c["sweeps"]), *shares])
-    report.table(
-        "`confident` mode, 96 objectives a sweep at 0.8 times their SLO if not said",
-        ["simulated", "sweeps", "with any FAIL", "PASS", "FAIL", "INSUFFICIENT", "FAIL in `point` mode"],
-        rows,
-    )
-    report.figures["confident"] = {job.label: dict(c) for job, c in zip(jobs, got, strict=True)}
-    for job, c in zip(jobs[:2], got, strict=False):
-        report.target(
-            f"sweeps at 0.8 × SLO with any FAIL, {job.label}", c["any FAIL"] / c["sweeps"], "≤", 0.01, c["sweeps"]
-        )
-
-
 def report_power(work: Work, report: Report) -> None:
     """What is found."""
     got = work.pairs([Pairs(found.scenario, 600, 0) for found in FOUND])
@@ -229,50 +178,6 @@ def report_power(work: Work, report: Report) -> None:
         )
 
 
-def report_sequential(work: Work, report: Report) -> None:
-    """Requests of sequential against fixed runs."""
-    budget, sweeps = 4000, max(8, round(60 * work.scale))
-    rows = [row for part in work.map(partial(sequential_sweep, 48, budget), [work.seed() for _ in range(sweeps)])
-            for row in part]  # fmt: skip
-    used = float(np.mean([row[1] for row in rows]))
-    decided = float(np.mean([row[2] != "INSUFFICIENT" for row in rows]))
-    by_size = [float(np.mean([row[3][i] != "INSUFFICIENT" for row in rows])) for i in range(len(fixed_sizes(budget)))]
-    fixed = next((n for n, share in zip(fixed_sizes(budget), by_size, strict=True) if share >= decided), budget)
-
-    def wrong(pick: Callable[[Any], str]) -> float:
-        return float(np.mean([pick(r) == ("PASS" if r[0] > 1 else "FAIL") for r in rows]))
-
-    at = fixed_sizes(budget).index(fixed)
-    saved = 1 - used / fixed
-    border = [work.map(_border, [(50, budget, 16, icc, work.seed()) for _ in range(max(4, round(20 * work.scale)))])
-              for icc in (0.0, 0.2)]  # fmt: skip
-    total: list[Counter[str]] = [sum(parts, Counter()) for parts in border]
-    report.table(
-        f"Sequential against fixed runs: {len(rows)} points at 0.5 to 2 times their SLO (log-uniform), p99 TTFT",
-        ["", "requests a point", "decided", "wrong"],
-        [["sequential, at most 4,000", f"{used:.0f}", f"{100 * decided:.1f} %", f"{100 * wrong(lambda r: str(r[2])):.2f} %"],
-         ["fixed, as many decided", f"{fixed}", f"{100 * by_size[at]:.1f} %", f"{100 * wrong(lambda r: str(r[3][at])):.2f} %"],
-         ["fixed, the same budget", f"{budget}", f"{100 * by_size[-1]:.1f} %", f"{100 * wrong(lambda r: str(r[3][-1])):.2f} %"]],
-    )  # fmt: skip
-    report.lines += [f"Saved at equal error and equally many verdicts: **{100 * saved:.0f} %** of the requests.", ""]
-    report.table(
-        "Sequential, p99 exactly at the limit, looking at every request up to 4,000: wrong verdicts (at most 2.5 % each)",
-        ["requests of a wave of 16", "false PASS", "false FAIL", "false PASS, `block=16`", "false FAIL, `block=16`"],
-        [[name, *(percent(c[key], c["repeats"]) for key in ("plain PASS", "plain FAIL", "aware PASS", "aware FAIL"))]
-         for name, c in zip(("independent", "share 20 % of the log variance"), total, strict=True)],
-    )  # fmt: skip
-    report.figures["sequential"] = {"used": used, "decided": decided, "fixed": fixed, "saved": saved,
-                                    "border": [dict(c) for c in total]}  # fmt: skip
-    report.target("requests saved by sequential runs", saved, "≥", 0.30, len(rows))
-    for side in ("PASS", "FAIL"):
-        share = total[0][f"plain {side}"] / total[0]["repeats"]
-        report.target(f"sequential, false {side} at the limit", share, "≤", 0.025, total[0]["repeats"])
-
-
-def _border(job: tuple[int, int, int, float, int]) -> Counter[str]:
-    return sequential_border(*job)
-
-
 def markdown(report: Report) -> str:
     """All tables, the targets first."""
     command = f"python -m benchmarks.verdict_error_rates{' --quick' if report.quick else ''} --seed {report.seed}"
@@ -289,9 +194,7 @@ def markdown(report: Report) -> str:
 PARTS: dict[str, Callable[[Work, Report], None]] = {
     "coverage": report_coverage,
     "false_alarms": report_false_alarms,
-    "confident": report_false_fails,
     "power": report_power,
-    "sequential": report_sequential,
 }
 
 

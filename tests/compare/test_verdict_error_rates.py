@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks._comparison import FALSE_ALARMS, FOUND, Pairs, count, interval, oracle
-from benchmarks._error_rate_runs import Sweeps, coverage, false_fails, fixed_sizes, sequential_sweep
+from benchmarks._error_rate_runs import coverage
 from benchmarks._power_picture import draw
 from benchmarks._scenarios import Effect, Scenario, pair
 from benchmarks._simulated_sweeps import KIMI_K2
@@ -54,21 +54,10 @@ def test_the_interval_of_a_share_by_hand() -> None:
     assert interval(6, 600) == pytest.approx((0.00368, 0.02163), abs=1e-4)
 
 
-def test_far_beyond_the_slo_is_FAIL_and_far_within_is_not() -> None:
-    assert false_fails(Sweeps("beyond", 1, 1, ratio=3.0))["FAIL"] > 90
-    assert false_fails(Sweeps("within", 1, 1, ratio=0.4))["FAIL"] == 0
-
-
 def test_coverage_notices_a_wrong_quantile(monkeypatch: pytest.MonkeyPatch) -> None:
     assert coverage("heavy-tailed", 0.5, 100, 200, 1) > 0.9
     monkeypatch.setattr("benchmarks._error_rate_runs._true_quantile", lambda kind, q: 1.1)
     assert coverage("heavy-tailed", 0.5, 100, 200, 1) < 0.1
-
-
-def test_sequential_rows_hold_the_fixed_runs_too() -> None:
-    rows = sequential_sweep(6, 500, 1)
-    assert all(0.5 <= ratio <= 2 and 0 < used <= 500 for ratio, used, _, _ in rows)
-    assert all(len(fixed) == len(fixed_sizes(500)) for *_, fixed in rows)
 
 
 def test_a_missed_target_is_told() -> None:

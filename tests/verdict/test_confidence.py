@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 
-from bench_tests.compare.run_noise import assumed_noise, pool_run_noise
 from bench_tests.errors import NotMeasured
 from bench_tests.verdict.confidence import (
     design_effect,
@@ -160,16 +159,6 @@ def test_run_noise_widens_both_ways_and_runs_narrow_it() -> None:
     assert judge(fast, 0.99, 2.0, "confident", noise=noise).verdict == "INSUFFICIENT"
     assert judge(slow, 0.99, 2.0, "confident", noise=noise, runs=16).verdict == "FAIL"
     assert noise.margin(1) == pytest.approx(0.08 * 1.984, rel=1e-3)
-
-
-def test_run_noise_is_measured_over_the_sweep() -> None:
-    rng = np.random.default_rng(2)
-    points = [np.exp(rng.normal(i, 0.16, 3)) for i in range(48)]
-    got = pool_run_noise("ttft", points)
-    assert got.sd == pytest.approx(0.16, rel=0.2)
-    assert got.df == 3 + 96
-    assert pool_run_noise("ttft", points, [0.16**2] * 48).sd < 0.05
-    assert pool_run_noise("ttft", [np.ones(1)]) == assumed_noise("ttft")
 
 
 def test_noise_is_measured_or_not_there() -> None:
