@@ -41,7 +41,7 @@ def _start(result: Mapping[str, Any], server: Mapping[str, Any]) -> str:
     """What is one start of the server: by its id, the moment its process began, or its job; "": not known."""
     counted = server.get("counted")
     began = counted.get("started") if isinstance(counted, Mapping) else None
-    for said in (result.get("start"), server.get("start"), began, server.get("started"), server.get("job_id")):
+    for said in (began, server.get("start"), server.get("started"), server.get("job_id")):
         if isinstance(said, str | int | float) and not isinstance(said, bool) and said not in ("", 0):
             return str(said)
     return ""

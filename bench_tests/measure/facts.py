@@ -48,6 +48,7 @@ class Facts:
     seed: int = 0
     resumes: set[str] = field(default_factory=set)  # earlier sessions whose results this one reuses
     several: str = ""  # that several servers answer by turns, in words: their counters say nothing
+    start: int = 0  # which start of a server of ours, from 0
     refused: str = ""  # why the server takes none of our requests, in words
     own_notes: Sequence[Check] = ()  # of the session, for each of its runs
 
@@ -129,6 +130,7 @@ class Facts:
             "pipeline_parallel": server.pipeline_parallel,
             **self.model.as_dict(),
             **self.served.facts(),
+            **({} if self.served.kind == "attach" else {"start": f"{self.run_id}/{self.start + 1}"}),
         }
 
     def result(

@@ -15,6 +15,7 @@ from bench_tests.compare.words import change_line
 from bench_tests.errors import NotMeasured, ServerError, ServerGone, ServerStuck, UsageError
 from bench_tests.load.hosts import load_hosts
 from bench_tests.measure.point import Measurement, Sweep
+from bench_tests.pytest_plugin import restarts
 from bench_tests.pytest_plugin.bench import Bench
 from bench_tests.pytest_plugin.state import MEASURED, STATE, Session
 from bench_tests.results.lock import FolderLock
@@ -54,6 +55,7 @@ async def sweep(request: pytest.FixtureRequest) -> AsyncIterator[Sweep]:
     state.interrupt.install()
     state.interrupt.works()
     served: Served | None = None
+    found: Sweep | None = None
     lock = FolderLock(state.results_dir)
     try:
         if other := lock.take():
@@ -62,6 +64,7 @@ async def sweep(request: pytest.FixtureRequest) -> AsyncIterator[Sweep]:
                     "other; give one of them another --results-dir")  # fmt: skip
         try:
             choice = state.choice = state.choice or await choose(state.option)
+            restarts.check(state, choice)
             with state.terminal.uncaptured() as say:
                 hosts = load_hosts(state.option("--load-hosts")) if state.option("--load-hosts") else []
                 served = await obtain(choice, state.results_dir / "logs", bool(state.option("--keep-server")), say)
@@ -90,7 +93,7 @@ async def sweep(request: pytest.FixtureRequest) -> AsyncIterator[Sweep]:
         lock.release()
         if served is not None:
             with state.terminal.uncaptured():
-                await served.stop()
+                await (found.served if found else served).stop()
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -100,6 +103,11 @@ async def measured(request: pytest.FixtureRequest, sweep: Sweep) -> Measurement:
     point, run = request.param
     found = state.measurements.get((point, run))
     if found is None:
+        try:
+            await restarts.to_start(state, sweep, run)
+        except ServerError as why:
+            state.no_server = str(why)
+            pytest.exit(str(why), returncode=why.exit_code)
         found = state.measurements[point, run] = await _measure(state, sweep, point, run)
     attach(request.node, found)
     if found.verdict.word == ERROR:

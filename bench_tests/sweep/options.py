@@ -180,6 +180,8 @@ OPTIONS = (
            "they are unknown", {"metavar": "N", "type": _whole(1)}, "server.gpus"),
     Option("--server-profile", "bracket each point with the server's /start_profile and /stop_profile", _TRUE, "load.server_profile"),
     Option("--repeat", "measure each point N times, in rounds", {"metavar": "N", "type": _whole(1), "default": 1}),
+    Option("--restarts", "spread the rounds over N starts of a server that this session starts (--server slurm or local)",
+           {"metavar": "N", "type": _whole(1), "default": 1}),
     Option("--resume", "keep points that already have a valid result of the same server and settings", _TRUE),
     Option("--load-processes", "load processes that share one point's load, or auto",
            {"metavar": "N", "type": _typed(_processes)}, "load.processes"),
