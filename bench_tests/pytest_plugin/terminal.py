@@ -87,7 +87,8 @@ class Terminal:
         with self.uncaptured() as say:
             say(f"server: {sweep.served.endpoint.base_url} ({sweep.served.kind}){simulated}")
             say(f"model: {model.model}, {sweep.engine} {model.version}, {gpus_words(sweep.gpus)}{context}")
-            asked = f", {points} point{'s' * (points != 1)}{again}, {requests} requests{_expected(sweep, cases)}"
+            most = "at most " if any(sweep.budget(p) for p, _ in cases) else ""
+            asked = f", {points} point{'s' * (points != 1)}{again}, {most}{requests} requests{_expected(sweep, cases)}"
             say(f"profile: {profile.name}{asked * bool(cases)}")
             for line in further:
                 say(line)

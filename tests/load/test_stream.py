@@ -209,6 +209,9 @@ def ended(answer: Answer, events: list[bytes]) -> list[int]:
     "texts, tokens, counted",
     [
         (["", "a", "b", "c"], 3, [1, 2, 3]),  # a role, or an event that only opens the stream
+        (["", "ab", "cd", "ef"], 6, [1, 2, 3]),  # the same where the server groups tokens
+        (["ab", "cd", "ef", ""], 6, [0, 1, 2]),
+        (["ab", "", "cd", "ef"], 7, [0, 1, 2, 3]),  # in between it can be a group without a whole character
         (["a", "b", "c", ""], 3, [0, 1, 2]),  # a finish_reason that comes later
         (["", "a", "b", "c", ""], 3, [1, 2, 3]),
         (["a", "", "b", "c"], 4, [0, 1, 2, 3]),  # a token that is no whole character yet

@@ -158,13 +158,15 @@ class _Reader:
         """The offsets of the events that stand for tokens, of those that carry a choice.
 
         One without text may be a token that is no whole character yet, or none at all: a role, a late finish_reason.
-        They count only while there are no more events than tokens; where nobody says how many, only those with text.
+        Where there are more events than tokens, or nobody says how many tokens, only those with text count. Where there are
+        fewer, the server groups tokens, and a group without any text at an answer's first or last place is none.
         """
-        tokens = self.answer.output_tokens
-        counts = tokens < 0 or self.seen > tokens
-        if not self.empty or not counts or len(self.empty) == self.seen:
+        tokens, empty = self.answer.output_tokens, self.empty
+        if not empty or len(empty) == self.seen or tokens == self.seen:
             return self.ends
-        return np.delete(self.ends, self.empty)
+        if 0 <= self.seen < tokens:
+            empty = [place for place in empty if place in (0, self.seen - 1)] if 2 * len(empty) < self.seen else []
+        return np.delete(self.ends, empty)
 
     def _by_template(self, body: bytes) -> list[NDArray[np.int64]] | None:
         """The offsets, in parts; None where the stream has no template (short, CRLF, usage in each event, ...)."""
