@@ -138,7 +138,7 @@ def vllm(assets: Assets, *args: str) -> Iterator[Running]:
         "--dtype", "bfloat16", "--port", port, *args,
     ]  # fmt: skip
     env = {"VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
-    with assets.process(command, f"http://127.0.0.1:{port}/health", env=env):
+    with assets.process(command, f"http://127.0.0.1:{port}/health", env=env, timeout_s=900):
         yield Running(f"http://127.0.0.1:{port}")
 
 
