@@ -33,29 +33,29 @@ ROWS: tuple[Row, ...] = (
     Row("llama-metrics", "llama.cpp's `llama-server`", "with `--metrics`", "llama_with_metrics", engine="llama.cpp"),
     Row("llama", "llama.cpp's `llama-server`", "without", "llama", engine="llama.cpp"),
     Row(
-        "transformers", "`transformers serve` 5.19", "as it is", "transformers", ("--model", "{weights}"), exit=12,
+        "transformers", "`transformers serve` 5.19", "as it is", "transformers", ("--model={weights}",), exit=12,
         words=("prompt must be a string", "--prompt-format text"),
     ),
     Row(
         "transformers-text", "`transformers serve` 5.19", "with what it asks for", "transformers",
-        ("--model", "{weights}", *TEXT, "--no-ignore-eos"),
+        ("--model={weights}", *TEXT, "--no-ignore-eos"),
     ),
-    Row("litellm", "LiteLLM 1.108, before the simulated server", "provider `text-completion-openai`", "litellm_completions"),
+    Row("litellm", "LiteLLM 1.108", "provider `text-completion-openai`, before the simulated server", "litellm_completions"),
     Row(
-        "litellm-vllm", "LiteLLM 1.108, before the simulated server", "provider `hosted_vllm`", "litellm_vllm", exit=12,
+        "litellm-vllm", "LiteLLM 1.108", "provider `hosted_vllm`, before `llama-server`", "litellm_vllm", exit=12,
         words=("Unmapped prompt format", "--prompt-format text"),
     ),
     Row(
-        "litellm-vllm-text", "LiteLLM 1.108, before the simulated server", "provider `hosted_vllm`", "litellm_vllm",
-        TEXT, input_counted=False, remark="the simulated server counts words",
+        "litellm-vllm-text", "LiteLLM 1.108", "provider `hosted_vllm`, before `llama-server`", "litellm_vllm",
+        TEXT
     ),
     Row(
-        "sglang-router", "sglang-router 0.3.2, before two simulated servers", "as it is", "sglang_router", exit=12,
+        "sglang-router", "sglang-router 0.3.2", "before two `llama-server`", "sglang_router", exit=12,
         words=("takes prompts as text alone", "--prompt-format text"),
     ),
     Row(
-        "sglang-router-text", "sglang-router 0.3.2, before two simulated servers", "with what it asks for", "sglang_router",
-        ("--model", "tiny", *TEXT), input_counted=False, remark="the simulated server counts words",
+        "sglang-router-text", "sglang-router 0.3.2", "before two `llama-server`", "sglang_router",
+        ("--model", "tiny", *TEXT)
     ),
 )  # fmt: skip
 

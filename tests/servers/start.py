@@ -185,35 +185,34 @@ def transformers(assets: Assets) -> Iterator[Running]:
 
 
 @contextmanager
-def _litellm(assets: Assets, provider: str) -> Iterator[Running]:
-    with _simulated() as behind:
-        port, config = free_port(), assets.folder / f"litellm-{provider}.yaml"
-        config.write_text(
-            f"model_list:\n  - model_name: tiny\n    litellm_params:\n      model: {provider}/tiny\n"
-            f"      api_base: {behind.url}/v1\n      api_key: none\n"
-        )
-        command = [installed("litellm") / "bin" / "litellm", "--config", config, "--host", "127.0.0.1", "--port", port]
-        env = {"LITELLM_MASTER_KEY": KEY, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_TELEMETRY": "False"}
-        with assets.process(command, f"http://127.0.0.1:{port}/health/liveliness", env=env):
-            yield Running(f"http://127.0.0.1:{port}", KEY)
+def _litellm(assets: Assets, provider: str, url: str) -> Iterator[Running]:
+    port, config = free_port(), assets.folder / f"litellm-{provider}.yaml"
+    config.write_text(
+        f"model_list:\n  - model_name: tiny\n    litellm_params:\n      model: {provider}/tiny\n"
+        f"      api_base: {url}/v1\n      api_key: none\n"
+    )
+    command = [installed("litellm") / "bin" / "litellm", "--config", config, "--host", "127.0.0.1", "--port", port]
+    env = {"LITELLM_MASTER_KEY": KEY, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_TELEMETRY": "False"}
+    with assets.process(command, f"http://127.0.0.1:{port}/health/liveliness", env=env):
+        yield Running(f"http://127.0.0.1:{port}", KEY)
 
 
 @contextmanager
 def litellm_completions(assets: Assets) -> Iterator[Running]:
-    with _litellm(assets, "text-completion-openai") as running:
+    with _simulated() as behind, _litellm(assets, "text-completion-openai", behind.url) as running:
         yield running
 
 
 @contextmanager
 def litellm_vllm(assets: Assets) -> Iterator[Running]:
-    with _litellm(assets, "hosted_vllm") as running:
+    with llama(assets) as behind, _litellm(assets, "hosted_vllm", behind.url) as running:
         yield running
 
 
 @contextmanager
 def sglang_router(assets: Assets) -> Iterator[Running]:
     with ExitStack() as stack:
-        workers = [stack.enter_context(_simulated()).url for _ in range(2)]
+        workers = [stack.enter_context(llama(assets)).url for _ in range(2)]
         port = free_port()
         command = [
             installed("sglang") / "bin" / "python", "-m", "sglang_router.launch_router", "--host", "127.0.0.1",
