@@ -5,10 +5,13 @@
 #   sbatch $(python3 -m bench_tests.server.slurm options minimax_m2.1) slurm/serve.sh minimax_m2.1
 #
 # Further arguments go to `python3 -m bench_tests.server.serve` (--server-info PATH, --no-container, --help).
-# Set $WEIGHTS_DIR first: the folder that holds the weights (empty: the engine's own cache).
+# Set $WEIGHTS_DIR first: the folder that holds the weights, a Hugging Face cache. Of CPUs it asks for four a GPU: an engine
+# keeps a process busy for each GPU, its threads beside it, its API server and its loop, and with fewer the figures are
+# the CPUs'. A cluster with --gres, an account, a partition: docs/slurm.md.
 #SBATCH --job-name=serve-kimi_k2
 #SBATCH --nodes=1
 #SBATCH --gpus-per-node=8
+#SBATCH --cpus-per-task=32
 #SBATCH --mem=256G
 #SBATCH --time=04:00:00
 #SBATCH --signal=B:TERM@60

@@ -18,6 +18,8 @@ TIERS = {
     "slurm": "slurm",
     "slurm/test_slurm_words.py": "quick",
     "slurm/test_cluster_down.py": "quick",
+    "slurm/test_step.py": "quick",
+    "slurm/test_without_cluster.py": "sessions",
     "vllm": "vllm",
     "faults": "faults",
     "load/test_truth.py": "slow",

@@ -22,6 +22,7 @@ from bench_tests.results.schema import SCHEMA_VERSION
 from bench_tests.server.attach import ServedModel
 from bench_tests.server.metrics import Metrics
 from bench_tests.server.served import Served
+from bench_tests.server.slurm.request import CPUS_PER_GPU
 from bench_tests.sweep.point import Point
 from bench_tests.sweep.prefix import Prefix
 from bench_tests.sweep.profile import Profile
@@ -227,7 +228,7 @@ class Facts:
             server_changes=counted.changes,
             asserted=self.profile.slo.objectives(point),
             **(_calibrated(calibration) if calibration else {}),
-            extra=[*counted.extra, *self.own_notes],
+            extra=[*counted.extra, *self.own_notes, *_few_cpus(self.served.facts())],
         )
 
 
@@ -239,3 +240,15 @@ def _calibrated(found: Calibration) -> dict[str, Any]:
         "calibrated_bound": None if bound is None else bound / found.load_processes,
         "calibration_file": str(calibration_path()),
     }
+
+
+def _few_cpus(server: Mapping[str, Any]) -> list[Check]:
+    """A note where the server's job has fewer CPUs than its engine keeps busy: its figures may be those of the CPUs."""
+    cpus, gpus = server.get("job_cpus"), server.get("job_gpus")
+    if not cpus or not gpus or cpus >= CPUS_PER_GPU * gpus:
+        return []
+    words = (
+        f"the server's job has {cpus} CPUs for {gpus} GPUs: its processes may wait for each other and not for the GPUs; "
+        f"expected {CPUS_PER_GPU} a GPU (slurm.cpus)"
+    )
+    return [Check("server_cpus", True, cpus / gpus, float(CPUS_PER_GPU), "CPUs a GPU", words)]

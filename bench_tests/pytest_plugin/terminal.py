@@ -18,7 +18,13 @@ from bench_tests.verdict.decide import PASSED
 
 __all__ = ["Terminal", "not_made", "notes"]
 
-NOTED = ("other_load", "client_lag", "preemptions", "server_profile")  # checks that hold, and are told all the same
+NOTED = (
+    "other_load",
+    "client_lag",
+    "preemptions",
+    "server_profile",
+    "server_cpus",
+)  # checks that hold, and are told all the same
 CLEAR = "\r\x1b[K"
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from bench_tests.errors import ServerError, UsageError
 from bench_tests.server.attach import AttachedServer, look_at
+from bench_tests.server.client import must_ask_for_its_key
 from bench_tests.server.info import ServerInfo, default_server_info, read_server_info
 from bench_tests.server.served import Endpoint, Say, Served
 from bench_tests.server.url import mask_url, split_url
@@ -185,5 +186,6 @@ async def _attached(choice: Choice, endpoint: Endpoint, say: Say) -> Served:
         from bench_tests.server.slurm.job import SlurmServer
 
         return await SlurmServer.attach(info, choice.profile, choice.info_path, say, like=endpoint)
+    await must_ask_for_its_key(endpoint, info.api_key if info is not None else None)
     extra = {"job_id": info.job_id, "hostname": info.hostname} if info is not None and info.job_id else {}
     return AttachedServer(endpoint, choice.source, extra=extra)

@@ -9,14 +9,25 @@ import errno
 import json
 import os
 import ssl
+from dataclasses import replace
 from typing import Any, NamedTuple
 
+from bench_tests.errors import ServerError
 from bench_tests.masking import masked_bytes
 from bench_tests.server.net import clear_proxy, proxy_for, tls_context
 from bench_tests.server.served import Endpoint
 from bench_tests.text import harmless, quoted
 
-__all__ = ["Reply", "Unreachable", "ask", "get", "post_json", "why_unhealthy", "why_unreachable"]
+__all__ = [
+    "Reply",
+    "Unreachable",
+    "ask",
+    "get",
+    "must_ask_for_its_key",
+    "post_json",
+    "why_unhealthy",
+    "why_unreachable",
+]
 
 MAX_BODY = 64 << 20
 CONNECT_S = 10.0  # for a connection, TLS included
@@ -188,3 +199,15 @@ async def why_unhealthy(endpoint: Endpoint, timeout_s: float = 10.0, model: str 
     except Unreachable as why:
         return f"/health says HTTP {health.status}, and it gives no token: {why}"
     return f"/health says HTTP {health.status}, and it gives no token: {token.words()}" if token.status >= 500 else None
+
+
+async def must_ask_for_its_key(endpoint: Endpoint, published: str | None) -> None:
+    """Raises ServerError when a server whose server_info.txt has a key answers without one: others may load it too."""
+    if not published:
+        return
+    reply = await get(replace(endpoint, api_key=None, extra=()), "/v1/models", 5.0)
+    if reply is not None and reply.status == 200:
+        raise ServerError(
+            f"the server at {endpoint.base_url} answers without the key that its server_info.txt has: anybody may be "
+            "loading it, so nothing is measured; end it (scancel) and see in its job's log why $VLLM_API_KEY did not reach it"
+        )

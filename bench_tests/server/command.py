@@ -11,19 +11,21 @@ import secrets
 import shutil
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench_tests.errors import ServerError, UsageError
 from bench_tests.paths import ROOT
+from bench_tests.server.sim_settings import sim_flags
 from bench_tests.sweep.profile import Profile
 
 __all__ = [
+    "NODE_VARIABLES",
     "Command",
     "PortLease",
+    "environment",
     "expand",
-    "in_container",
     "lease_port",
     "new_api_key",
     "reachable_host",
@@ -31,6 +33,7 @@ __all__ = [
     "serve_command",
 ]
 
+NODE_VARIABLES = ("SLURM_PROCID", "SLURM_NODEID")  # of several nodes each has its own
 _VARIABLE = re.compile(r"\$(?:(\$)|(\w+)|\{(\w+)\})")
 
 
@@ -42,13 +45,15 @@ class Command:
     env: dict[str, str] = field(default_factory=dict, repr=False)
 
 
-def expand(text: str, environ: Mapping[str, str], where: str) -> str:
-    """$NAME and ${NAME} by the environment, $$ as a dollar. Raises UsageError that names an unset one."""
+def expand(text: str, environ: Mapping[str, str], where: str, *, keep: Collection[str] = ()) -> str:
+    """$NAME and ${NAME} by the environment, $$ as a dollar; names in `keep` stay. Raises UsageError for an unset one."""
 
     def value(found: re.Match[str]) -> str:
         name = found[2] or found[3]
         if found[1]:
             return "$"
+        if name in keep:
+            return f"${{{name}}}"
         if name not in environ:
             raise UsageError(f"{where}: {text!r} needs ${name}, which is not set; export {name}=... first")
         return environ[name]
@@ -61,7 +66,8 @@ def serve_command(
 ) -> Command:
     """The profile's serve command with the model, its flags, the parallel sizes, --host and --port.
 
-    The model follows the command, as `vllm serve` has it, unless {model} says where it belongs. The program `python` is
+    The model follows the command, as `vllm serve` has it, unless {model} says where it belongs; {sim} is the profile's
+    [sim] table as the simulated server's flags. The program `python` is
     the one that runs this suite, and finds its modules.
     Raises UsageError for a profile without a model, an unset $VARIABLE, or an `env` that is no text.
     """
@@ -69,11 +75,13 @@ def serve_command(
     server, where = profile.server, profile.source
     if not profile.model.id:
         raise UsageError(f"{where} model.id: empty; expected the model to serve")
-    argv = [expand(part, environ, f"{where} server.serve_command") for part in server.serve_command]
+    keep = NODE_VARIABLES if server.nodes > 1 else ()
+    argv = [expand(part, environ, f"{where} server.serve_command", keep=keep) for part in server.serve_command]
     if not any("{model}" in part for part in argv):
         argv.append("{model}")
     argv = [part.replace("{model}", profile.model.id) for part in argv]
-    argv += [expand(part, environ, f"{where} server.serve_args") for part in server.serve_args]
+    argv = [word for part in argv for word in (sim_flags(profile) if part == "{sim}" else [part])]
+    argv += [expand(part, environ, f"{where} server.serve_args", keep=keep) for part in server.serve_args]
     for flag, size in (
         ("--tensor-parallel-size", server.tensor_parallel),
         ("--data-parallel-size", server.data_parallel),
@@ -88,30 +96,21 @@ def serve_command(
     env: dict[str, str] = {}
     if server.serve_command[0] == "python":
         env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), environ.get("PYTHONPATH", "")]))
-    for name, value in server.env.items():
-        if not isinstance(value, str | int | float):
-            raise UsageError(f"{where} server.env.{name}: {value!r}; expected a text or a number")
-        text = str(int(value)) if isinstance(value, bool) else str(value)
-        env[name] = expand(text, environ, f"{where} server.env.{name}")
+    env |= environment(server.env, environ, f"{where} server.env")
     if api_key:
         env["VLLM_API_KEY"] = api_key
     return Command(tuple(argv), env)
 
 
-def in_container(command: Command, profile: Profile, environ: Mapping[str, str] | None = None) -> Command:
-    """The same command as a step of the running job, in the profile's pyxis image; as it is where there is none."""
-    environ = os.environ if environ is None else environ
-    container, where = profile.container, profile.source
-    if not container.image:
-        return command
-    mounts = [expand(mount, environ, f"{where} container.mounts") for mount in container.mounts]
-    argv = ["srun", "--nodes=1", "--ntasks=1", "--unbuffered"]
-    argv.append(f"--container-image={expand(container.image, environ, f'{where} container.image')}")
-    wanted = ",".join(dict.fromkeys(mount for mount in mounts if mount.strip(":")))  # `WEIGHTS_DIR=`: nothing to mount
-    if wanted:
-        argv.append(f"--container-mounts={wanted}")
-    argv += ["--no-container-entrypoint", *container.extra, "--"]
-    return Command((*argv, *command.argv), command.env)
+def environment(table: Mapping[str, object], environ: Mapping[str, str], where: str) -> dict[str, str]:
+    """A profile's table of variables with their values expanded. Raises UsageError for a value that is no text."""
+    env: dict[str, str] = {}
+    for name, value in table.items():
+        if not isinstance(value, str | int | float):
+            raise UsageError(f"{where}.{name}: {value!r}; expected a text or a number")
+        text = str(int(value)) if isinstance(value, bool) else str(value)
+        env[name] = expand(text, environ, f"{where}.{name}")
+    return env
 
 
 def resolved(argv: tuple[str, ...], environ: Mapping[str, str], where: str) -> tuple[str, ...]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench_tests.server.served import Endpoint, Say
-from bench_tests.sim.simulator import SimSpec, Simulator
+from bench_tests.server.sim_settings import sim_spec
+from bench_tests.sim.simulator import Simulator
 from bench_tests.sweep.profile import Profile
 
 __all__ = ["SimulatedServer"]
@@ -24,19 +25,7 @@ class SimulatedServer:
     @classmethod
     async def start(cls, profile: Profile) -> SimulatedServer:
         """Start it with the engine that the profile's [sim] describes. Raises ServerError."""
-        sim = profile.sim
-        spec = SimSpec(
-            model=profile.model.id or "simulated",
-            max_model_len=sim.max_model_len,
-            base_ms=sim.step_ms,
-            per_seq_us=sim.step_per_seq_us,
-            per_ktoken_us=sim.step_per_ktoken_us,
-            prefill_tok_per_s=sim.prefill_tok_per_s,
-            max_num_batched_tokens=sim.max_batched_tokens,
-            max_num_seqs=sim.max_num_seqs,
-            faults=sim.faults,
-        )
-        simulator = Simulator(spec)
+        simulator = Simulator(sim_spec(profile))
         return cls(simulator, Endpoint(simulator.start()))
 
     async def gone(self) -> str | None:

@@ -118,6 +118,8 @@ def wait(pids: list[int], watch_parent: bool, watch_stdin: bool) -> int:
         left.discard(pid)
         if not pid:
             time.sleep(0.005)
+    if stop and not left and not watch_stdin:
+        print("the simulated server stopped in order", flush=True)
     for pid in left:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

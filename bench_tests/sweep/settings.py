@@ -164,10 +164,18 @@ class Server:
     serve_command: tuple[str, ...] = key(
         list_of(text, may_be_empty=False),
         ("vllm", "serve"),
-        "what serves; the model ({model} puts it elsewhere), its flags, --host and --port follow",
+        "what serves; the model ({model} puts it elsewhere), its flags, --host and --port follow; {sim} is [sim] as flags",
     )
     serve_args: tuple[str, ...] = key(list_of(text), (), "flags of the serve command")
     download_dir: str = key(maybe, "", "where weights lie; becomes --download-dir")
+    node_args: tuple[str, ...] = key(
+        list_of(text),
+        (),
+        "flags on each of several nodes, $SLURM_PROCID being the node's rank; empty: vLLM's own, by nodes, DP and PP",
+    )
+    worker_args: tuple[str, ...] = key(
+        list_of(text), (), "further flags on all nodes but the first, which serves; empty: vLLM's own"
+    )
     env: dict[str, Any] = field(default_factory=dict, metadata={"check": table, "doc": "environment of the server"})
     host: str = key(text, "127.0.0.1", "address that a local server listens on")
     port: int = key(whole(0, 65535), 8000, "port; when it is taken, a free one is used")
@@ -179,15 +187,24 @@ class Server:
 class Container:
     image: str = key(maybe, "", "pyxis image; empty: no container")
     mounts: tuple[str, ...] = key(list_of(text), (), "pyxis mounts, HOST:CONTAINER; $VARIABLES are expanded")
+    env: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={"check": table, "doc": "environment of the server where it runs in the image; [server.env] wins"},
+    )
+    writable: bool = key(flag, False, "the image's file system can be written (and is thrown away with the job)")
+    entrypoint: bool = key(flag, False, "run the image's entrypoint before the serve command")
     extra: tuple[str, ...] = key(
-        list_of(text), (), "further srun options of the container, such as --container-writable"
+        list_of(text), (), "further srun options of the container, such as --container-workdir=/tmp"
     )
 
 
 @dataclass(frozen=True)
 class Slurm:
     memory: str = key(text, "16G", "memory of the server's job")
-    cpus: int = key(whole(0), 0, "cores of the server's job; 0: the partition's default")
+    cpus: int = key(whole(0), 0, "cores on each node of the server's job; 0: the partition's default")
+    gres: str = key(
+        maybe, "", "GPUs by --gres, such as gpu:h100:8, where the cluster wants them so; instead of --gpus-per-node"
+    )
     time: str = key(text, "04:00:00", "time limit of the server's job")
     partition: str = key(maybe, "", "partition; empty: the cluster's default")
     account: str = key(maybe, "", "account; empty: the user's default")

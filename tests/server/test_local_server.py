@@ -14,17 +14,20 @@ from pathlib import Path
 import pytest
 
 from bench_tests.errors import ServerError, UsageError
-from bench_tests.server.command import Command, expand, in_container, lease_port, serve_command
+from bench_tests.server.command import Command, expand, lease_port, serve_command
 from bench_tests.server.local import LocalServer
 from bench_tests.server.process import ServerProcess, log_tail
 from bench_tests.server.served import Endpoint, Served
+from bench_tests.server.sim_settings import sim_spec
 from bench_tests.server.slurm.near import answers
+from bench_tests.sim.simulator import SimSpec
+from bench_tests.sim.simulator import _parser as simulator_options
 from bench_tests.sweep.profile import Profile, load_profile
 from tests.support.processes import alive, wait_for
 
 STUB = Path(__file__).parents[1] / "slurm" / "stub_server.py"
 ROOT = Path(__file__).parents[2]
-WEIGHTS = {"WEIGHTS_DIR": "/weights", "WORKSPACE": "/ws", "RESULTS_DIR": "/res", "LOGS_DIR": "/logs"}
+WEIGHTS = {"WEIGHTS_DIR": "/weights"}
 
 
 def stub_profile(folder: Path, *args: str, model: str = "org/stub", stop: str = "5s", startup: str = "20s") -> Profile:
@@ -58,17 +61,18 @@ def test_the_built_in_profiles_become_their_commands() -> None:
     assert "--max-num-batched-tokens" not in argv
 
 
-def test_in_the_container_it_is_a_step_with_image_mounts_and_no_entrypoint() -> None:
-    profile = load_profile("kimi_k2")
-    inner = serve_command(profile, host="h", port=1, api_key="k", environ=WEIGHTS)
-    outer = in_container(inner, profile, WEIGHTS)
-    split = outer.argv.index("--")
-    assert outer.argv[0] == "srun"
-    assert outer.argv[split + 1 :] == inner.argv
-    assert "--no-container-entrypoint" in outer.argv[:split]
-    assert "--container-mounts=/weights:/weights,/ws:/ws,/res:/res,/logs:/logs" in outer.argv[:split]
-    assert any(part.startswith("--container-image=vllm/vllm-openai:nightly-") for part in outer.argv[:split])
-    assert outer.env == inner.env
+def test_the_simulated_server_is_the_same_in_a_job_as_in_a_session(tmp_path: Path) -> None:
+    path = tmp_path / "p.toml"
+    faults = '["status_500:0.1", "coalesce:4"]'
+    path.write_text(f'base = "demo"\n[sim]\nstep_ms = 7.5\nmax_num_seqs = 9\nfaults = {faults}\n')
+    for profile in (load_profile("demo"), load_profile(str(path))):
+        argv = serve_command(profile, host="127.0.0.1", port=0, api_key="k", environ={}).argv
+        assert argv[:3] == ("python", "-m", "bench_tests.server.simulator")
+        options = vars(simulator_options().parse_args(argv[3:]))
+        said = {name: options[name] for name in SimSpec.__dataclass_fields__ if name in options}
+        spec = SimSpec(**said, faults=tuple(options["fault"]))
+        assert spec == sim_spec(profile)
+        assert spec != SimSpec(), "a profile's engine is not the default one"
 
 
 def test_the_key_is_in_the_environment_alone() -> None:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A real Slurm on this one machine for the tests: munged, slurmctld and one slurmd for each pretended node.
 # Wants root and Debian or Ubuntu; neither systemd nor cgroups. Run again, it leaves a running cluster as it is.
-# cluster_down.sh takes it away. Prints the file to source, which points Slurm's commands at it.
+# Its jobs find a stand-in for pyxis (pyxis/srun). cluster_down.sh takes it away. Prints the file to source, which points Slurm's commands at it.
 #
 #   CLUSTER_DIR   where everything lies (short: unix sockets are in it; root's own)   /tmp/bench-slurm
 #   CLUSTER_PORT  slurmctld's port; the nodes have the next ones                       17817
@@ -42,7 +42,7 @@ for program in slurmctld slurmd sbatch munged; do
   break
 done
 
-settings="$port $nodes $gpus $cpus $mem ${CLUSTER_PLUGSTACK:-} $(sha256sum "$0" | cut -c1-16)"
+settings="$port $nodes $gpus $cpus $mem ${CLUSTER_PLUGSTACK:-} $here $(sha256sum "$0" | cut -c1-16)"
 if [ "$(cat "$dir/settings" 2>/dev/null)" = "$settings" ] && up; then
   echo "$dir/env.sh"
   exit 0
@@ -82,6 +82,7 @@ SlurmdLogFile=$dir/log/slurmd-%n.log
 PlugStackConfig=$dir/etc/plugstack.conf
 ProctrackType=proctrack/$track
 TaskPlugin=task/none
+TaskProlog=$dir/etc/task_prolog.sh
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 MpiDefault=none
@@ -105,6 +106,11 @@ CONF
   echo "PartitionName=short Nodes=ALL MaxTime=1 DefMemPerNode=1000 State=UP"
 } >"$SLURM_CONF"
 echo "Name=gpu File=$dir/dev/gpu[0-$((gpus - 1))]" >"$dir/etc/gres.conf"
+# jobs find this cluster, and the stand-in for pyxis, whatever environment they are given
+# shellcheck disable=SC2016 # $PATH is the job's
+printf '#!/bin/sh\necho "export SLURM_CONF=%s"\ncase $PATH in %s:*) ;; *) echo "export PATH=%s:${PATH:-/usr/local/bin:/usr/bin:/bin}" ;; esac\n' \
+  "$SLURM_CONF" "$here/pyxis" "$here/pyxis" >"$dir/etc/task_prolog.sh"
+chmod 755 "$dir/etc/task_prolog.sh"
 echo "CgroupPlugin=cgroup/v1" >"$dir/etc/cgroup.conf"
 echo "${CLUSTER_PLUGSTACK:-}" >"$dir/etc/plugstack.conf"
 echo "export SLURM_CONF=$SLURM_CONF PATH=\$PATH:/usr/sbin" >"$dir/env.sh"

@@ -92,6 +92,28 @@ def slurm(cluster: Cluster) -> Iterator[Cluster]:
     assert not left, f"jobs were left: {left}"
 
 
+@dataclass
+class Image:
+    """An image of the stand-in for pyxis: a folder with this Python and the stub, and an ENV of its own."""
+
+    folder: Path
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    @classmethod
+    def make(cls, folder: Path, *content: Path, entrypoint: str = "", **environment: str) -> Image:
+        """`content`: further paths of this host that are in it."""
+        folder.mkdir(parents=True)
+        paths = dict.fromkeys([sys.prefix, sys.base_prefix, str(STUB), *map(str, content)])
+        (folder / "content").write_text("".join(f"{path}\n" for path in paths))
+        (folder / "environment").write_text("".join(f"{name}={value}\n" for name, value in environment.items()))
+        if entrypoint:
+            (folder / "entrypoint").write_text(entrypoint)
+            (folder / "entrypoint").chmod(0o755)
+        return cls(folder)
+
+
 def write_profile(folder: Path, *args: str, name: str = "stub", model: str = "org/stub", **said: str) -> Profile:
     """A profile whose server is the stub. `said`: further lines by table, such as slurm='time = \"1\"'."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -100,7 +122,7 @@ def write_profile(folder: Path, *args: str, name: str = "stub", model: str = "or
     path.write_text(
         f'[model]\nid = "{model}"\n[sweep]\nisl = [16]\nosl = [4]\nconcurrency = [1, 2]\n'
         f'[server]\nserve_command = ["{sys.executable}", "{STUB}"]\nserve_args = [{flags}]\n'
-        f'stop_timeout = "2s"\nstartup_timeout = "{said.get("startup", "30s")}"\n{said.get("server", "")}\n'
+        f'stop_timeout = "{said.get("stop", "2s")}"\nstartup_timeout = "{said.get("startup", "30s")}"\n{said.get("server", "")}\n'
         f'[slurm]\nmemory = "1G"\n{said.get("slurm", "")}\n[container]\n{said.get("container", "")}\n'
     )
     return load_profile(str(path))

@@ -30,8 +30,14 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0, help="children of their own session that ignore TERM")
     parser.add_argument("--ignore-term", action="store_true")
     parser.add_argument("--ignore-key", action="store_true", help="refuse every key")
+    parser.add_argument("--headless", action="store_true", help="on another node: work, and serve nothing")
+    parser.add_argument("--no-key", action="store_true", help="serve everybody")
+    parser.add_argument(
+        "--dump", default="", help="write the environment, and what can be written, as JSON to this file"
+    )
     parser.add_argument("--marker", default="", help="shows in the workers' command lines")
-    options, _ = parser.parse_known_args()
+    options, rest = parser.parse_known_args()
+    signal.signal(signal.SIGTERM, lambda *_: stop(options.model))
     if options.ignore_term:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     for _ in range(options.workers):
@@ -42,7 +48,12 @@ def main() -> None:
         print("RuntimeError: CUDA out of memory", os.environ.get("VLLM_API_KEY"), file=sys.stderr, flush=True)
         sys.exit(3)
     time.sleep(options.slow)
-    key = "nothing fits" if options.ignore_key else os.environ.get("VLLM_API_KEY")
+    key = "nothing fits" if options.ignore_key else None if options.no_key else os.environ.get("VLLM_API_KEY")
+    if options.dump:
+        dump(options.dump, rest)
+
+    if options.headless:
+        time.sleep(600)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -70,6 +81,29 @@ def main() -> None:
     if options.die_after:
         threading.Timer(options.die_after, lambda: os._exit(4)).start()
     server.serve_forever()
+
+
+def stop(model: str) -> None:
+    print(f"stub of {model} stopped in order", flush=True)
+    os._exit(0)
+
+
+def dump(path: str, rest: list[str]) -> None:
+    """The environment, the arguments that it does not know, and for each folder named here whether it can be written."""
+    env = dict(os.environ)
+    folders = {os.path.expanduser("~"), "/tmp", "/usr", *(v for k, v in env.items() if k.endswith(("_HOME", "_DIR")))}
+    writable = {}
+    for folder in folders:
+        try:
+            os.makedirs(folder, exist_ok=True)
+            with open(os.path.join(folder, f"written-{os.getpid()}"), "w"):
+                pass
+            writable[folder] = True
+        except OSError:
+            writable[folder] = False
+    with open(f"{path}.new", "w") as file:
+        json.dump({"env": env, "arguments": rest, "writable": writable, "argv": sys.argv}, file)
+    os.rename(f"{path}.new", path)
 
 
 if __name__ == "__main__":

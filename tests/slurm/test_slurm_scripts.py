@@ -14,12 +14,10 @@ from pathlib import Path
 import pytest
 
 from bench_tests.server.info import read_server_info
-from bench_tests.server.served import Endpoint
-from bench_tests.server.slurm.near import answers
 from bench_tests.server.slurm.request import sbatch_options
 from bench_tests.sweep.profile import BUILTIN, load_profile
 from tests.slurm.conftest import ROOT, Cluster, MakeProfile, run
-from tests.support.processes import alive, wait_for
+from tests.support.processes import wait_for
 
 SERVE, BENCH = ROOT / "slurm" / "serve.sh", ROOT / "slurm" / "bench.sh"
 SMALL = ("--gpus-per-node=1", "--mem=1G", "--time=10", "--open-mode=append")
@@ -52,7 +50,7 @@ def test_every_script_is_shellcheck_clean() -> None:
         if os.environ.get("BENCH_REQUIRE_ALL") == "1":
             pytest.fail("shellcheck is not installed")
         pytest.skip("shellcheck is not installed")
-    scripts = [*ROOT.glob("slurm/*.sh"), *Path(__file__).parent.glob("*.sh")]
+    scripts = [*ROOT.glob("slurm/*.sh"), *Path(__file__).parent.glob("*.sh"), *Path(__file__).parent.glob("pyxis/*")]
     assert len(scripts) >= 4
     run("shellcheck", *map(str, scripts))
 
@@ -195,58 +193,6 @@ def test_each_task_of_an_array_takes_its_profile_and_its_own_file(slurm: Cluster
         assert called == f"-m pytest --profile={name} --server-info={ROOT}/server_info.{name}.txt --server slurm\n"
 
 
-def test_in_a_container_the_server_is_a_step_and_ends_with_its_job(
-    slurm: Cluster, make_profile: MakeProfile, at_home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mounts = ", ".join(f'"${name}:${name}"' for name in ("MODELS", "NOWHERE", "RESULTS_DIR", "LOGS_DIR"))
-    image = f'image = "org/image:pinned"\nmounts = [{mounts}]'
-    profile = make_profile(container=image).source
-    (at_home / "bin").mkdir()
-    (at_home / "bin" / "srun").symlink_to(Path(__file__).parent / "fake_srun.sh")
-    real = shutil.which("srun")
-    monkeypatch.setenv("REAL_SRUN", str(real))
-    monkeypatch.setenv("PYXIS_NOTES", str(at_home / "notes"))
-    monkeypatch.setenv("PATH", f"{at_home / 'bin'}:{os.environ['PATH']}")
-    monkeypatch.setenv("NOWHERE", "")
-    folders = {name: f"{at_home}/new/{name.lower()}" for name in ("MODELS", "RESULTS_DIR", "LOGS_DIR")}
-    for name, folder in folders.items():
-        monkeypatch.setenv(name, folder)
-    info = at_home / "info.txt"
-    arguments = [str(SERVE), profile, "--server-info", str(info)]
-    refused = run("sbatch", "--parsable", *SMALL, "--output=refused.log", *arguments).strip()
-    assert wait_for(lambda: state(refused) == "FAILED")
-    assert f"failed to mount: {folders['MODELS']}: No such file" in (at_home / "refused.log").read_text()
-    (at_home / "notes").unlink()
-    Path(folders["MODELS"]).mkdir()  # weights are the user's own; the other two are made
-    job = run("sbatch", "--parsable", *SMALL, "--output=serve.log", *arguments).strip()
-    try:
-        assert wait_for(info.exists)
-        said = read_server_info(info)
-        assert answers(Endpoint(said.url, said.api_key), "/v1/models") is not None
-        assert (at_home / "notes").read_text().splitlines() == [
-            "--container-image=org/image:pinned",
-            "--container-mounts=" + ",".join(f"{folder}:{folder}" for folder in folders.values()),
-            "--no-container-entrypoint",
-        ]
-        steps = run("squeue", "-h", "-s", "-o", "%i %j", "-j", job)
-        assert f"{job}.0" in steps
-        key = said.api_key
-        assert key
-        assert key not in run("ps", "-eo", "args") + run("scontrol", "show", "step", f"{job}.0")
-    finally:
-        run("scancel", job)
-    assert wait_for(lambda: not slurm.jobs())
-    assert wait_for(lambda: alive(f"--marker={at_home}") == [], 5)
-    assert not info.exists()
-    without = run("sbatch", "--parsable", *SMALL, "--output=plain.log", *arguments, "--no-container").strip()
-    try:
-        assert wait_for(info.exists)
-        assert f"{without}.0" not in run("squeue", "-h", "-s", "-o", "%i", "-j", without)
-    finally:
-        run("scancel", without)
-    assert wait_for(lambda: not slurm.jobs())
-
-
 def test_a_sweep_before_the_server_is_there_says_how_to_wait(
     slurm: Cluster, make_profile: MakeProfile, at_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -277,7 +223,8 @@ def test_a_sweep_before_the_server_is_there_says_how_to_wait(
 
 
 def test_the_job_of_a_profile_by_the_readmes_command(slurm: Cluster, at_home: Path) -> None:
-    options = run(sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{PRINT}").strip()
+    script = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{PRINT}"
+    options = run(sys.executable, "-c", script).strip()
     info = at_home / "info.txt"
     command = f"sbatch --parsable --output=serve.log {options} {shlex.quote(str(SERVE))} demo --server-info {info}"
     job = run("bash", "-c", command).strip()
@@ -289,4 +236,4 @@ def test_the_job_of_a_profile_by_the_readmes_command(slurm: Cluster, at_home: Pa
     assert wait_for(lambda: not slurm.jobs())
 
 
-PRINT = "from bench_tests.server.slurm.job import main\nmain(['options', 'demo'])"
+PRINT = "from bench_tests.server.slurm.__main__ import main\nmain(['options', 'demo'])"

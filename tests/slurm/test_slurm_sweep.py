@@ -20,11 +20,16 @@ from bench_tests.errors import UsageError
 from bench_tests.server.info import ServerInfo, read_server_info, write_server_info
 from bench_tests.server.served import Endpoint
 from bench_tests.server.slurm.near import answers
+from bench_tests.sim.simulator import SimSpec, Simulator
 from bench_tests.sweep.keys import checked
 from bench_tests.sweep.settings import Validity
-from tests.slurm.conftest import ROOT, Cluster, run, wait_for
+from tests.slurm.conftest import ROOT, Cluster, Image, run, wait_for
+from tests.support.processes import alive
 
 NO_SERVER, INTERRUPTED = 13, 2
+SERVING = json.dumps(
+    f"env PYTHONPATH={ROOT} {sys.executable} -m bench_tests.server.simulator --model {{model}} --api-key-env VLLM_API_KEY".split()
+)
 
 
 def lenient() -> str:
@@ -53,6 +58,8 @@ class Sweeping:
         step_ms: float = 5.0,
         time_limit: str = "10",
         slurm: str = "",
+        server: str = "",
+        container: str = "",
         model: str = "simulated",
     ) -> None:
         self.folder, self.info, self.results = folder, folder / "server_info.txt", folder / "results"
@@ -62,9 +69,9 @@ class Sweeping:
         folder.mkdir(parents=True, exist_ok=True)
         self.profile.write_text(
             f'base = "demo"\n[model]\nid = "{model}"\n[sweep]\nisl = [64]\nosl = [{osl}]\nconcurrency = [1, 2]\n'
-            f'[load]\nnum_prompts = 4\nnum_warmups = 0\n[server]\nserve_args = ["--base-ms", "{step_ms}"]\n'
+            f'[load]\nnum_prompts = 4\nnum_warmups = 0\n[server]\nserve_args = ["--base-ms", "{step_ms}"]\n{server}\n'
             f'[slurm]\nmemory = "1G"\ntime = "{time_limit}"\n{slurm}\n[slo]\np99_ttft = "60s"\np99_tpot = "60s"\n'
-            f"[validity]\n{lenient()}\n"
+            f"[validity]\n{lenient()}\n[container]\n{container}\n"
         )
 
     def start(self, *args: str, server: str = "slurm") -> None:
@@ -153,9 +160,12 @@ def long_sweep(tmp_path: Path) -> Iterator[Sweeping]:
 @pytest.fixture(scope="session")
 def timing_out(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sweeping]:
     """A sweep whose server's job has two minutes, less the one for TERM ahead: begun first and looked at last."""
+    folder = tmp_path_factory.mktemp("limit")
+    image = Image.make(folder / "image", ROOT)  # the server is a step of its job, behind a real srun
     sweep = Sweeping(
-        tmp_path_factory.mktemp("limit"), osl=1000, step_ms=100, time_limit="2", slurm='extra = ["-wgpu3"]'
-    )
+        folder, osl=1000, step_ms=100, time_limit="2", slurm='extra = ["-wgpu3"]',
+        container=f'image = "{image}"', server=f'serve_command = {SERVING}',
+    )  # fmt: skip
     before = cluster.jobs()
     sweep.start()
     assert wait_for(lambda: cluster.jobs() - before)
@@ -298,6 +308,84 @@ def test_slurmctld_away_for_20_s_in_the_middle(slurm: Cluster, tmp_path: Path) -
         sweep.kill()
 
 
+def test_the_demo_profile_as_a_job_passes_its_own_objectives(slurm: Cluster, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pytest", "bench_tests", "--server", "slurm", "--profile", "demo", "--no-plot"]
+    places = [f"--server-info={tmp_path}/info.txt", f"--results-dir={tmp_path}/results", "-p", "no:cacheprovider"]
+    done = subprocess.run([*command, *places], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout
+    assert "9 passed" in done.stdout
+
+
+def test_two_engines_over_two_nodes_are_one_server(slurm: Cluster, tmp_path: Path) -> None:
+    command = json.dumps([sys.executable, str(Path(__file__).with_name("sim_over_nodes.py")), "--truth", str(tmp_path)])
+    server = f"nodes = 2\ngpus_per_node = 1\ntensor_parallel = 2\nserve_command = {command}"
+    sweep = Sweeping(tmp_path, osl=40, step_ms=20, server=server)
+    try:
+        assert sweep("--keep-server") == 0, sweep.said
+        job = sweep.job()
+        for conc in (1, 2):
+            result = sweep.result(conc)
+            assert (result["verdict"], result["completed"]) == ("PASSED", 4)
+            assert (result["server"]["num_nodes"], result["server"]["job_gpus"]) == (2, 2)
+        assert (tmp_path / "rank0.jsonl").read_text()
+        assert (tmp_path / "rank1.jsonl").read_text()
+        run("scancel", job)
+        assert wait_for(lambda: not slurm.jobs(), 30)
+        assert wait_for(lambda: not alive(f"--truth\0{tmp_path}"), 10)
+        log = next((ROOT / "logs").glob(f"*{job}.log")) if not list(tmp_path.glob("**/serve-*.log")) else None
+        said = (log or next(tmp_path.glob("**/serve-*.log"))).read_text()
+        assert "engine 0 stopped in order" in said
+        assert "engine 1 stopped in order" in said
+    finally:
+        sweep.kill()
+        subprocess.run(["scancel", "--name=serve-sim"], timeout=60)
+
+
+def test_the_key_is_asked_for_or_nothing_is_measured(slurm: Cluster, tmp_path: Path) -> None:
+    """--server slurm and attach: a server of ours that serves everybody is no server, and there is no figure of it."""
+    stub = json.dumps([sys.executable, str(Path(__file__).with_name("stub_server.py"))])
+    sweep = Sweeping(tmp_path / "slurm", server=f'serve_command = {stub}\nstop_timeout = "2s"')
+    sweep.profile.write_text(sweep.profile.read_text().replace('"--base-ms"', '"--no-key", "--base-ms"'))
+    assert sweep() == NO_SERVER, sweep.said
+    assert "answers without its key" in sweep.said
+    assert not list(sweep.results.glob("*_isl*.json"))
+    with Simulator(SimSpec(model="simulated")) as everybodys:
+        for job_id in ("4711000", "other-cluster"):
+            info = ServerInfo(everybodys.url, str(sweep.profile), "simulated", job_id, "a-key")
+            write_server_info(sweep.info, info)
+            assert sweep(server="attach") == NO_SERVER, sweep.said
+            assert "answers without the key that its server_info.txt has" in sweep.said
+    assert not list(sweep.results.glob("*_isl*.json"))
+
+
+def test_wait_ends_with_a_job_that_failed(slurm: Cluster, tmp_path: Path) -> None:
+    sweep = Sweeping(tmp_path, container='image = "org/nowhere:1"')
+    serve = [str(ROOT / "slurm" / "serve.sh"), str(sweep.profile), f"--server-info={sweep.info}"]
+    options = ["--parsable", "--gpus-per-node=0", "--mem=1G", "--time=10", f"--output={tmp_path}/serve.log"]
+    waiting = [sys.executable, "-m", "bench_tests.server.wait", f"--server-info={sweep.info}", "--timeout=100"]
+    job = run("sbatch", *options, *serve).strip()
+    for _ in range(2):  # while it runs or fails, and when it is over
+        done = subprocess.run(waiting, cwd=ROOT, capture_output=True, text=True, timeout=110)
+        assert done.returncode == NO_SERVER, done.stdout + done.stderr
+        assert f"job {job} failed with exit code 13" in done.stderr
+        assert "404 Not Found" in done.stderr
+    job = run("sbatch", *options, "--nodes=9", "--no-kill", *serve).strip()
+    done = subprocess.run(waiting, cwd=ROOT, capture_output=True, text=True, timeout=110)
+    run("scancel", job)
+    assert done.returncode == NO_SERVER, done.stdout
+    assert "waiting will not help" in done.stderr
+    assert wait_for(lambda: not slurm.jobs())
+
+
+def test_a_profile_that_is_none_submits_nothing(slurm: Cluster, tmp_path: Path) -> None:
+    command = f"sbatch $({sys.executable} -m bench_tests.server.slurm options kimi_k3) slurm/serve.sh kimi_k3"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0
+    assert "did you mean kimi_k2?" in done.stderr
+    assert "no-profile-of-this-name=kimi_k3" in done.stderr
+    assert slurm.jobs() == set()
+
+
 def test_files_that_name_no_server_of_ours(slurm: Cluster, sweeping: Sweeping) -> None:
     ended = slurm.sbatch(script="exit 0")
     assert wait_for(lambda: not slurm.jobs())
@@ -345,3 +433,5 @@ def test_the_time_limit_in_the_middle_of_a_point(timing_out: Sweeping, slurm: Cl
     assert timing_out.result(1)["verdict"] == "ERROR"
     assert "reached its time limit" in timing_out.said
     assert wait_for(lambda: not timing_out.info.exists(), 5)
+    (log,) = (timing_out.folder).glob("**/serve-sim-*.log")
+    assert "stopped in order" in log.read_text()

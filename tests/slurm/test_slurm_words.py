@@ -8,8 +8,8 @@ import pytest
 
 from bench_tests.errors import UsageError
 from bench_tests.server.slurm import serve
+from bench_tests.server.slurm.__main__ import main
 from bench_tests.server.slurm.control import Job, _parse
-from bench_tests.server.slurm.job import main
 from bench_tests.server.slurm.request import gpus_per_node, job_environment, sbatch_options
 from bench_tests.server.slurm.words import cause_in_log, ended_words, pending_words
 from tests.slurm.conftest import MakeProfile
@@ -105,8 +105,10 @@ def test_what_a_profile_asks_for(make_profile: MakeProfile, capsys: pytest.Captu
     assert main(["options", "minimax_m2.1"]) == 0
     asked = capsys.readouterr().out.split()
     assert {"--gpus-per-node=4", "--mem=128G", "--nodes=1", "--job-name=serve-minimax_m2.1"} <= set(asked)
-    assert main(["options", "minimax"]) == 4
-    assert "minimax_m2.1" in capsys.readouterr().err
+    assert main(["options", "minimax; x"]) == 4
+    told = capsys.readouterr()
+    assert "minimax_m2.1" in told.err
+    assert told.out == "--no-profile-of-this-name=minimax__x\n", "an option that sbatch refuses"
     wide = make_profile(server="nodes = 3\ntensor_parallel = 8\npipeline_parallel = 2")
     assert gpus_per_node(wide) == 6
     said = sbatch_options(make_profile(slurm='cpus = 9\npartition = "p"\naccount = "a"\nextra = ["--qos=high"]'))
@@ -146,8 +148,8 @@ def test_a_job_with_too_few_gpus_says_how_to_submit_it(
     assert serve.main(["--profile", "mine.toml"]) == 4
     path = f"{tmp_path}/mine.toml"
     assert f"slurm options {path}) slurm/serve.sh {path}`" in capsys.readouterr().err
-    monkeypatch.setenv("LOGS_DIR", str(tmp_path / "logs"))
-    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "results"))
+    for name in ("LOGS_DIR", "RESULTS_DIR", "CACHE_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / name.lower()))
     monkeypatch.delenv("WEIGHTS_DIR")
     monkeypatch.setenv("SLURM_GPUS_ON_NODE", "8")
     assert serve.main(["--profile", "kimi_k2", "--no-container"]) == 4

@@ -54,6 +54,7 @@ class Job:
     num_nodes: int = 0
     partition: str = ""
     gpus: int | None = None  # over all nodes; None: Slurm does not say
+    cpus: int = 0  # over all nodes; 0: Slurm does not say
     restarts: int = 0
     start: str = ""
     exit_code: str = "0:0"
@@ -166,9 +167,12 @@ async def look(job_id: str, timeout_s: float = 10.0) -> Job:
     raise SlurmAway(told.stderr.strip() or "scontrol says nothing")
 
 
-async def queued(timeout_s: float = 10.0) -> list[Queued]:
-    """The user's own jobs that have not ended. Raises SlurmAway when slurmctld does not answer."""
-    form = ["-o", "%A|%T|%Z|%o"]
+async def queued(timeout_s: float = 10.0, *, ended: bool = False) -> list[Queued]:
+    """The user's own jobs that have not ended; `ended`: also those that Slurm still remembers, five minutes mostly.
+
+    Raises SlurmAway when slurmctld does not answer.
+    """
+    form = ["-o", "%A|%T|%Z|%o", *(["-t", "all"] if ended else [])]
     told = await _run(["squeue", "-h", "--me", *form], timeout_s)
     if told.returncode != 0 and "--me" in told.stderr:  # Slurm before 20.02, and sites' own wrappers, lack it
         told = await _run(["squeue", "-h", "-u", getpass.getuser(), *form], timeout_s)
@@ -244,6 +248,7 @@ def _parse(job_id: str, line: str) -> Job:
         num_nodes=count,
         partition=said.get("Partition", ""),
         gpus=int(total[1]) if total else int(each[1]) * max(count, 1) if each else None,
+        cpus=_count(said.get("NumCPUs", "")),
         restarts=_count(said.get("Restarts", "")),
         start=said.get("StartTime", ""),
         exit_code=said.get("ExitCode", "0:0"),

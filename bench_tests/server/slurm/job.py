@@ -5,26 +5,26 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import atexit
 import os
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench_tests.errors import BenchError, ServerError, UsageError
+from bench_tests.errors import ServerError, UsageError
 from bench_tests.paths import ROOT
-from bench_tests.server.client import get
+from bench_tests.server.client import get, must_ask_for_its_key
 from bench_tests.server.info import ServerInfo, read_server_info, remove_if_ours
 from bench_tests.server.net import clear_proxy
 from bench_tests.server.process import log_tail
 from bench_tests.server.served import Endpoint, Say
 from bench_tests.server.slurm import control as slurm_control
 from bench_tests.server.slurm.control import Job, SlurmAway
+from bench_tests.server.slurm.joblog import last_words
+from bench_tests.server.slurm.node import must_be_submittable
 from bench_tests.server.slurm.request import (
     SERVE_SCRIPT,
     gpus_per_node,
@@ -34,9 +34,9 @@ from bench_tests.server.slurm.request import (
 )
 from bench_tests.server.slurm.start import wait_until_serving
 from bench_tests.server.slurm.words import cause_in_log, pending_words
-from bench_tests.sweep.profile import Profile, load_profile
+from bench_tests.sweep.profile import Profile
 
-__all__ = ["SlurmServer", "main"]
+__all__ = ["SlurmServer"]
 
 _POLL_S = 1.0
 _AWAY_FACTOR = 5  # a slurmctld that does not answer is asked less often: each question costs seconds
@@ -77,6 +77,8 @@ class SlurmServer:
         """
         info_path, log_dir = info_path.absolute(), log_dir.absolute()
         options = sbatch_options(profile)
+        for doubt in must_be_submittable(profile, os.environ):
+            say(f"warning: {doubt}")
         log_dir.mkdir(parents=True, exist_ok=True)
         place = ["--export=ALL", f"--chdir={ROOT}", f"--output={log_dir}/serve-{profile.name}-%j.log"]
         arguments = [profile_argument(profile), "--server-info", str(info_path)]
@@ -215,6 +217,7 @@ class SlurmServer:
             "nodes": job.nodes,
             "num_nodes": job.num_nodes,
             "job_gpus": expected if job.gpus is None else job.gpus,
+            "job_cpus": job.cpus or None,
             "partition": job.partition,
             "restarts": job.restarts,
             "slurm_version": self._version,
@@ -284,6 +287,7 @@ class SlurmServer:
             raise ServerError(f"{info.url} refuses {whose}; another server has its port")
         if models.status != 200:
             return False
+        await must_ask_for_its_key(endpoint, info.api_key)
         if self._version is None:
             self._version = await slurm_control.version()
         self.info, self.endpoint, self._incarnation = info, endpoint, (job.restarts, job.start)
@@ -309,7 +313,7 @@ class SlurmServer:
     def last_lines(self, job: Job) -> str:
         """The log's end, as the rest of an error's message."""
         log = self._log or (Path(job.log) if job.log else None)
-        return f"; last lines of {log}:\n{log_tail(log)}" if log else ""
+        return f"; last lines of {log}:\n{last_words(log)}" if log else ""
 
     def last_line(self) -> str:
         """The log's last line, as the rest of a line of news."""
@@ -336,17 +340,3 @@ async def _looked(job_id: str) -> Job:
         return await slurm_control.look(job_id)
     except SlurmAway as why:
         raise ServerError(f"Slurm does not answer ({why}); see `scontrol ping`") from why
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print what sbatch is to be asked for a profile's server. Exit status 4 for wrong usage."""
-    parser = argparse.ArgumentParser(prog="python -m bench_tests.server.slurm", description=main.__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    options = commands.add_parser("options", help="sbatch's options of a profile's server job")
-    options.add_argument("profile", help="a profile's name or TOML file")
-    try:
-        print(" ".join(sbatch_options(load_profile(parser.parse_args(argv).profile))))
-    except BenchError as why:
-        print(f"slurm: {why}", file=sys.stderr)
-        return 4
-    return 0

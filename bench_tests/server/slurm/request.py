@@ -10,9 +10,10 @@ from bench_tests.errors import UsageError
 from bench_tests.paths import ROOT
 from bench_tests.sweep.profile import Profile
 
-__all__ = ["SERVE_SCRIPT", "gpus_per_node", "job_environment", "profile_argument", "sbatch_options"]
+__all__ = ["CPUS_PER_GPU", "SERVE_SCRIPT", "gpus_per_node", "job_environment", "profile_argument", "sbatch_options"]
 
 SERVE_SCRIPT = ROOT / "slurm" / "serve.sh"
+CPUS_PER_GPU = 4  # below it an engine's own processes wait for each other
 _KEPT = ("SLURM_CONF", "SLURM_CLUSTERS")  # the rest of SLURM_* belongs to the job that we run in, if any
 
 
@@ -27,7 +28,7 @@ def sbatch_options(profile: Profile) -> list[str]:
     server, slurm, gpus = profile.server, profile.slurm, gpus_per_node(profile)
     options = [f"--job-name=serve-{profile.name}", f"--nodes={server.nodes}"]
     # 0 must be said too: the script's own header asks for GPUs
-    options += [f"--gpus-per-node={gpus}"] if gpus else ["--gpus-per-node=0"]
+    options += ["--gpus-per-node=0", f"--gres={slurm.gres}"] if slurm.gres else [f"--gpus-per-node={gpus}"]
     options += [f"--mem={slurm.memory}", f"--time={slurm.time}"]
     options += [f"--cpus-per-task={slurm.cpus}"] if slurm.cpus else []
     options += [f"--partition={slurm.partition}"] if slurm.partition else []

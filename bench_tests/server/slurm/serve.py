@@ -10,22 +10,23 @@ import argparse
 import os
 import shlex
 import signal
-import socket
 import stat
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from types import FrameType
 
-from bench_tests.errors import BenchError, ServerError, UsageError
-from bench_tests.paths import ROOT
-from bench_tests.server.command import in_container, lease_port, new_api_key, reachable_host, resolved, serve_command
+from bench_tests.errors import BenchError, ServerError
+from bench_tests.server.command import Command, lease_port, new_api_key, reachable_host, resolved, serve_command
 from bench_tests.server.info import ServerInfo, default_server_info, remove_if_ours, write_server_info
 from bench_tests.server.process import ServerProcess
 from bench_tests.server.served import Endpoint
+from bench_tests.server.slurm.ending import Stop, end, wait_for_end
 from bench_tests.server.slurm.near import answers, wait_until_ready
-from bench_tests.server.slurm.request import gpus_per_node, profile_argument
+from bench_tests.server.slurm.node import cpu_warning, make_folders, must_have_gpus, reachable_name, with_defaults
+from bench_tests.server.slurm.request import profile_argument
+from bench_tests.server.slurm.step import Head, as_step, is_step, over_nodes
 from bench_tests.sweep.profile import Profile, load_profile
 
 __all__ = ["main"]
@@ -53,35 +54,44 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _serve(profile: Profile, path: Path, host: str, no_container: bool, log: Path | None) -> int:
-    environ = _with_defaults(os.environ)
-    _must_have_gpus(profile, environ)
-    _make_folders(environ)
-    name = _reachable_name(environ)
+    environ = with_defaults(os.environ)
+    must_have_gpus(profile, environ)
+    make_folders(profile, environ)
+    doubt = cpu_warning(profile, environ)
+    if doubt:
+        _say(f"warning: {doubt}")
+    name = reachable_name(environ)
     job_id = environ.get("SLURM_JOB_ID") or f"{name}-{os.getpid()}"
     log = log or Path(environ["LOGS_DIR"]) / f"{profile.name}-{job_id}.log"
     key = new_api_key()
-    lease = lease_port(profile.server.port, host)
+    lease, meeting = lease_port(profile.server.port, host), lease_port(0, host)
     try:
+        contained = bool(profile.container.image) and not no_container
+        step = is_step(profile, contained)
         command = serve_command(profile, host=host, port=lease.port, api_key=key, environ=environ)
-        contained = in_container(command, profile, environ) if not no_container else command
-        env = {**environ, "PYTHONUNBUFFERED": "1", **command.env}
-        argv = resolved(contained.argv, env, profile.source)
-        # a TERM that comes while it starts must find the handler, and the handler the process
-        stop = _Stop()
+        if step and not contained:
+            command = Command(resolved(command.argv, environ, profile.source), command.env)
+        command = over_nodes(command, profile, environ, Head(name, meeting.port))
+        if step:
+            command = as_step(command, profile, environ, contained=contained)
+        env = {**({} if step else environ), "PYTHONUNBUFFERED": "1", **command.env}
+        argv = resolved(command.argv, env, profile.source)
+        stop = Stop()  # before the server is there: a TERM that comes while it starts must find the handler
         process = ServerProcess(argv, env, log, stop_timeout_s=profile.server.stop_timeout, secret=key)
-        stop.process = process
-        if stop.asked:
-            process.terminate()
         try:
             return _publish_and_wait(profile, path, Endpoint(_at(host, lease.port), key), process, stop, name, job_id)
         finally:
-            process.stop()
+            stop.unpublish()
+            end(process, job_id if step else None, profile.server.stop_timeout, _say)
+            if stop.asked:
+                _say("stopped after TERM")
     finally:
         lease.release()
+        meeting.release()
 
 
 def _publish_and_wait(
-    profile: Profile, path: Path, near: Endpoint, process: ServerProcess, stop: _Stop, name: str, job_id: str
+    profile: Profile, path: Path, near: Endpoint, process: ServerProcess, stop: Stop, name: str, job_id: str
 ) -> int:
     port = int(near.base_url.rpartition(":")[2])
     url, started = f"http://{name}:{port}", datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -96,81 +106,32 @@ def _publish_and_wait(
         raise
     if not ready:
         return _TERMINATED
+    _must_ask_for_its_key(near, profile)
     if answers(Endpoint(url), "/health") is None:
         _say(f"warning: {url} does not answer from this host itself; does its name resolve, and is the port open?")
     named = profile_argument(profile)  # the name of a file's profile would say nothing to a session elsewhere
-    write_server_info(path, ServerInfo(url, named, profile.model.id, job_id, near.api_key, started, name, port))
-    try:
-        _say(f"serving {profile.model.id} (profile {profile.name}) at {url}, job {job_id}, see {path}")
-        code = process.wait()
-    finally:
-        remove_if_ours(path, job_id, started)
+    stop.unpublish = partial(remove_if_ours, path, job_id, started)
     if stop.asked:
-        _say("stopped after TERM")
         return _TERMINATED
-    raise ServerError(f"the server {process.ended()}") if code else ServerError("the server ended by itself")
+    write_server_info(path, ServerInfo(url, named, profile.model.id, job_id, near.api_key, started, name, port))
+    if stop.asked:  # it came while the file was written
+        return _TERMINATED
+    _say(f"serving {profile.model.id} (profile {profile.name}) at {url}, job {job_id}, see {path}")
+    wait_for_end(process, stop)
+    if stop.asked:
+        return _TERMINATED
+    how = process.ended()
+    raise ServerError(f"the server {how}" if process.exit_code else "the server ended by itself")
 
 
-class _Stop:
-    """TERM and INT, passed on to the server."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self.process: ServerProcess | None = None
-        self.first: Callable[[], object] = lambda: None  # unpublish: nobody is to find a server that is going down
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self)
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
-        self.first()
-        if self.process is not None:
-            self.process.terminate()
-
-
-def _with_defaults(environ: Mapping[str, str]) -> dict[str, str]:
-    # the folders that profiles mount; the weights have no default: a terabyte must not land just anywhere
-    workspace = environ.get("WORKSPACE") or str(ROOT)
-    kept = {name: value for name, value in environ.items() if name not in ("OPENAI_API_KEY", "VLLM_API_KEY")}
-    return {
-        **kept,
-        "WORKSPACE": workspace,
-        "RESULTS_DIR": environ.get("RESULTS_DIR") or f"{workspace}/results",
-        "LOGS_DIR": environ.get("LOGS_DIR") or f"{workspace}/logs",
-    }
-
-
-def _must_have_gpus(profile: Profile, environ: Mapping[str, str]) -> None:
-    have, need = environ.get("SLURM_GPUS_ON_NODE", ""), gpus_per_node(profile)
-    if have.isdigit() and int(have) < need:
-        named = shlex.quote(profile_argument(profile))
-        raise UsageError(
-            f"{profile.source}: needs {need} GPUs on a node and the job has {have}; submit it with "
-            f"`sbatch $(python3 -m bench_tests.server.slurm options {named}) slurm/serve.sh {named}`"
+def _must_ask_for_its_key(near: Endpoint, profile: Profile) -> None:
+    """Raises ServerError for a server that serves everybody: it listens on all addresses of its node."""
+    reply = answers(Endpoint(near.base_url), "/v1/models")
+    if reply is not None and reply[0] < 400:
+        raise ServerError(
+            f"the server answers without its key (HTTP {reply[0]}), so anybody could use it, and it is stopped; "
+            f"$VLLM_API_KEY did not reach {shlex.join(profile.server.serve_command)}, or it does not read it"
         )
-
-
-def _make_folders(environ: Mapping[str, str]) -> None:
-    # profiles mount them, and a container does not start with a mount whose source is missing
-    for name in ("RESULTS_DIR", "LOGS_DIR"):
-        try:
-            Path(environ[name]).mkdir(parents=True, exist_ok=True)
-        except OSError as why:
-            raise UsageError(
-                f"${name} {environ[name]!r}: {why.strerror}; expected a folder that can be made and written; "
-                f"export {name}=... another one"
-            ) from why
-
-
-def _reachable_name(environ: Mapping[str, str]) -> str:
-    names = [environ.get("SLURMD_NODENAME", ""), socket.gethostname(), socket.getfqdn()]
-    for name in filter(None, names):
-        try:
-            socket.getaddrinfo(name, None)
-            return name
-        except OSError:
-            continue
-    return "127.0.0.1"
 
 
 def _at(host: str, port: int) -> str:

@@ -16,13 +16,14 @@ from bench_tests.server.slurm.request import SERVE_SCRIPT
 from bench_tests.server.slurm.words import WAITING, pending_words
 from bench_tests.sweep.profile import Profile
 
-__all__ = ["Startable", "submitted_for", "wait_until_serving"]
+__all__ = ["Startable", "failed_for", "submitted_for", "wait_until_serving"]
 
 _POLL_S = 1.0
 _SAY_EVERY_S = 60.0
 _ENDING_S = 60.0  # Slurm says how a job ended only when all of it has
 _UNREACHABLE_S = 60.0  # server_info.txt is there and its /health still does not answer from here
 _ASK_S = 5.0  # who only wants the simulated server is not kept waiting by a Slurm that is away
+_FAILED = frozenset({"FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "LAUNCH_FAILED", "DEADLINE"})
 
 
 class Startable(Protocol):
@@ -89,14 +90,21 @@ async def submitted_for(info_path: Path) -> Queued | None:
 
     A Slurm that does not answer has none. The file that $SERVER_INFO named at its submission is not seen in the queue.
     """
+    jobs = await _jobs_of(info_path)
+    return next((job for job in jobs if job.state in WAITING or job.state == "RUNNING"), None)
+
+
+async def failed_for(info_path: Path) -> Queued | None:
+    """The user's last job of slurm/serve.sh for this file, if it failed and Slurm still remembers it."""
+    jobs = sorted(await _jobs_of(info_path, ended=True), key=lambda job: int(job.job_id.partition("_")[0]))
+    return jobs[-1] if jobs and jobs[-1].state in _FAILED else None
+
+
+async def _jobs_of(info_path: Path, *, ended: bool = False) -> list[Queued]:
     try:
-        jobs = await slurm_control.queued(_ASK_S)
+        return [job for job in await slurm_control.queued(_ASK_S, ended=ended) if _publishes(job, info_path)]
     except (SlurmAway, ServerError):
-        return None
-    for job in jobs:
-        if (job.state in WAITING or job.state == "RUNNING") and _publishes(job, info_path):
-            return job
-    return None
+        return []
 
 
 def _publishes(job: Queued, info_path: Path) -> bool:

@@ -1,0 +1,127 @@
+"""What a session and `wait` make of Slurm's answers, with stand-ins for its commands. No cluster."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bench_tests.server.info import ServerInfo, write_server_info
+from bench_tests.sim.simulator import SimSpec, Simulator
+from tests.slurm.conftest import ROOT
+
+SERVE = ROOT / "slurm" / "serve.sh"
+Commands = Callable[..., Path]
+
+
+@pytest.fixture
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
+    """Slurm's commands on PATH as shell scripts; each call is noted in the file that is returned."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.delenv("WEIGHTS_DIR", raising=False)
+
+    def make(**scripts: str) -> Path:
+        for name in ("sbatch", "squeue", "scontrol", "scancel", "sacct"):
+            path = folder / name
+            path.write_text(f'#!/bin/sh\necho "{name} $*" >>{tmp_path}/calls\n{scripts.get(name, "exit 1")}\n')
+            path.chmod(0o755)
+        return tmp_path / "calls"
+
+    return make
+
+
+def wait(info: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bench_tests.server.wait", f"--server-info={info}", *options]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def record(state: str, reason: str, log: Path, exit_code: str = "13:0") -> str:
+    """scontrol's answer."""
+    fields = f"JobId=7 JobName=x UserId=me(1) JobState={state} Reason={reason} Restarts=0 ExitCode={exit_code}"
+    return (
+        f"echo '{fields} RunTime=00:00:01 TimeLimit=04:00:00 StartTime=x NodeList=gpu1 NumNodes=1 StdOut={log} Power='"
+    )
+
+
+@pytest.mark.parametrize("weights", [None, ""])
+def test_a_session_without_a_folder_of_weights_submits_nothing(
+    commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: str | None
+) -> None:
+    calls = commands(sbatch="echo 1")
+    if weights is not None:
+        monkeypatch.setenv("WEIGHTS_DIR", weights)
+    command = [sys.executable, "-m", "pytest", "bench_tests", "--profile=kimi_k2", "--server=slurm", "--no-plot"]
+    places = [f"--results-dir={tmp_path}/results", f"--server-info={tmp_path}/info.txt", "-p", "no:cacheprovider"]
+    done = subprocess.run([*command, *places], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "WEIGHTS_DIR" in done.stdout + done.stderr
+    assert not calls.exists() or "sbatch" not in calls.read_text()
+
+
+def test_wait_ends_with_a_job_that_failed_before_it_began(commands: Commands, tmp_path: Path) -> None:
+    log, info = tmp_path / "serve.log", tmp_path / "info.txt"
+    log.write_text("pyxis: importing\npyxis: [ERROR] 404 Not Found\nserve: the server ended\n")
+    queue = f'case "$*" in *all*) echo "7|FAILED|{tmp_path}|{SERVE} demo --server-info {info}" ;; esac'
+    commands(squeue=queue, scontrol=record("FAILED", "NonZeroExitCode", log))
+    done = wait(info, "--timeout=20")
+    assert done.returncode == 13
+    assert "job 7 failed with exit code 13" in done.stderr
+    assert "404 Not Found" in done.stderr
+
+
+def test_wait_asks_about_the_job_that_it_is_given(commands: Commands, tmp_path: Path) -> None:
+    commands(squeue="", scontrol=record("CANCELLED", "None", tmp_path / "no.log", "0:15"))
+    done = wait(tmp_path / "info.txt", "--job=7", "--timeout=20")
+    assert done.returncode == 13
+    assert "job 7 was cancelled" in done.stderr
+
+
+@pytest.mark.parametrize("line", ["7|COMPLETED", "7|CANCELLED", "7|FAILED-elsewhere"])
+def test_wait_goes_on_where_nothing_speaks_against_it(commands: Commands, tmp_path: Path, line: str) -> None:
+    """An earlier server that was ended on purpose, another file's that failed: the one to come is waited for."""
+    state, _, elsewhere = line.partition("-")
+    info = tmp_path / "info.txt"
+    queue = f'echo "{state}|{tmp_path}|{SERVE} demo --server-info {tmp_path / elsewhere if elsewhere else info}"'
+    commands(squeue=queue, scontrol=record("COMPLETED", "None", tmp_path / "no.log", "0:0"))
+    done = wait(info, "--timeout=2")
+    assert done.returncode == 13
+    assert f"waiting for {info}, for 2 s" in done.stderr
+
+
+def test_wait_takes_a_server_whatever_slurm_knows(commands: Commands, tmp_path: Path) -> None:
+    commands(squeue="exit 1", scontrol="echo 'Unable to contact slurm controller' >&2; exit 1")
+    info = tmp_path / "info.txt"
+    with Simulator(SimSpec()) as simulator:
+        write_server_info(info, ServerInfo(simulator.url, "demo", "simulated", "7"))
+        assert wait(info, "--timeout=20").returncode == 0
+
+
+def test_wait_outlasts_a_file_that_is_being_written(commands: Commands, tmp_path: Path) -> None:
+    commands()
+    info = tmp_path / "info.txt"
+    info.write_text("")
+    done = wait(info, "--timeout=2")
+    assert done.returncode == 13
+    assert "empty" in done.stderr
+
+
+@pytest.mark.parametrize("job", ["7", None])
+def test_a_server_that_answers_without_its_files_key_is_not_measured(
+    commands: Commands, tmp_path: Path, job: str | None
+) -> None:
+    commands(scontrol=record("RUNNING", "None", tmp_path / "no.log", "0:0"))
+    info = tmp_path / "info.txt"
+    command = [sys.executable, "-m", "pytest", "bench_tests", "--server=attach", f"--server-info={info}", "--no-plot"]
+    command += [f"--results-dir={tmp_path}/results", "-p", "no:cacheprovider", "-k", "isl1024 and conc1"]
+    with Simulator(SimSpec()) as everybodys:
+        write_server_info(info, ServerInfo(everybodys.url, "demo", "simulated", job, "a-key"))
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 13, done.stdout
+    assert "answers without the key that its server_info.txt has" in done.stdout
+    assert not list(tmp_path.glob("results/*_isl*.json"))
