@@ -110,7 +110,7 @@ def _node_flags(profile: Profile, environ: Mapping[str, str], head: Head) -> tup
         return done
 
     workers = filled(server.worker_args, "worker_args")
-    if server.node_args or server.engine != "vllm":
+    if server.node_args or server.engine not in ("", "vllm"):
         if not server.node_args:
             raise UsageError(
                 f"{where} server.nodes: {server.nodes}; how {server.engine} serves over several nodes is not known here: "
