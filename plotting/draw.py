@@ -44,10 +44,18 @@ class Drawn:
     count: str = ""  # how many files were read and left out, in words
 
 
-def draw_all(results_dir: Path, output_dir: Path, *, report: Path | None = None, details: bool = True) -> Drawn:
+def draw_all(
+    results_dir: Path,
+    output_dir: Path,
+    *,
+    report: Path | None = None,
+    details: bool = True,
+    against: Sequence[str] = (),
+) -> Drawn:
     """Every picture that the results in `results_dir` allow, as PNG in `output_dir`, and the report when asked for.
 
-    Without `details` the two pictures of each single point (distribution and timeline) are left out.
+    Without `details` the two pictures of each single point (distribution and timeline) are left out. `against`: what the
+    session's comparison with its baseline says, a line each, for the report.
 
     Raises UsageError (one line) when the folder is missing or holds no result.
     """
@@ -57,7 +65,7 @@ def draw_all(results_dir: Path, output_dir: Path, *, report: Path | None = None,
         return drawn
     from plotting.report import write_report
 
-    return replace(drawn, files=(*drawn.files, write_report([results], report)))
+    return replace(drawn, files=(*drawn.files, write_report([results], report, against=against)))
 
 
 def with_points(results: Results) -> Results:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from bench_tests.compare.words import comparison_lines
 from bench_tests.errors import UsageError
 from bench_tests.pytest_plugin.state import Session
 
@@ -21,7 +22,9 @@ def draw(state: Session, say: Callable[[str], None], details: bool) -> list[Path
     folder = state.results_dir / "plots"
     try:
         report = Path(state.option("--report") or folder / "report.html")
-        drawn = draw_all(state.results_dir, folder, report=report, details=details)
+        against = comparison_lines(state.comparison) if state.comparison else []
+        lines = [line.removeprefix("- ") for line in against]
+        drawn = draw_all(state.results_dir, folder, report=report, details=details, against=lines)
     except (UsageError, OSError) as why:  # a full disk must not end the session with the code of a breach
         say(f"no pictures: {why}")
         return []

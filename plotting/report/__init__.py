@@ -24,15 +24,18 @@ def write_report(
     tiers: Mapping[str, Sequence[float]] | None = None,
     source: str = "",
     threshold: float = 0.05,
+    against: Sequence[str] = (),
 ) -> Path:
     """Write the report of one run, or of several compared with the first, to `path`; returns it.
 
-    The file appears whole or not at all. `tiers` in seconds by `ttft` and `tpot`; `threshold` is a share.
+    The file appears whole or not at all. `tiers` in seconds by `ttft` and `tpot`; `threshold` is a share. `against`: what a
+    session's comparison with its baseline says, a line each.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        aside.write_text(render_report(runs, tiers=tiers, source=source, threshold=threshold), encoding="utf-8")
+        page = render_report(runs, tiers=tiers, source=source, threshold=threshold, against=against)
+        aside.write_text(page, encoding="utf-8")
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
@@ -45,6 +48,7 @@ def render_report(
     tiers: Mapping[str, Sequence[float]] | None = None,
     source: str = "",
     threshold: float = 0.05,
+    against: Sequence[str] = (),
 ) -> str:
     """The page's text. Only the scripts of this package may run in it: its policy names them by their hashes."""
     library = (_HERE / "vendor" / "plotly-cartesian.min.js").read_text(encoding="utf-8")
@@ -59,7 +63,7 @@ def render_report(
         "POLICY": html.escape(policy, quote=False),
         "TITLE": html.escape(title.encode("utf-8", "replace").decode()),
         "STYLE": (_HERE / "report.css").read_text(encoding="utf-8"),
-        "DATA": as_json(payload(runs, tiers, source, threshold)),
+        "DATA": as_json(payload(runs, tiers, source, threshold, against)),
         "LIBRARY": library,
         "OWN": own,
     }

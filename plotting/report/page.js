@@ -162,6 +162,7 @@ main.append(...[
   D.simulated ? el("p", { class: "simulated" }, "SIMULATED: these figures come, in whole or part, from a simulated server and say nothing about any hardware.") : null,
   ...(D.captions.length ? D.captions : D.groups.slice(0, 6).map(g => g.caption)).map(c => el("p", { class: "note" }, c)),
   D.source ? el("p", { class: "note" }, D.source) : null,
+  D.against.length ? el("section", { id: "against" }, el("h2", {}, "Against the baseline"), el("ul", {}, D.against.map(n => el("li", {}, n)))) : null,
   tableSection(), errorSection(), D.compare ? chartBox(D.compare) : null, groupPick, groupBox,
   el("section", { id: "points" }, el("h2", {}, "Points"), sections),
   D.leftOut.length ? el("section", { id: "left-out" }, el("h2", {}, `Files left out: ${D.leftOut.length}`), el("ul", {}, D.leftOut.map(l => el("li", {}, `${l.file}: ${l.reason}`)))) : null,

@@ -29,9 +29,16 @@ _STEPS = 80
 
 
 def payload(
-    runs: Sequence[Results], tiers: Mapping[str, Sequence[float]] | None, source: str, threshold: float
+    runs: Sequence[Results],
+    tiers: Mapping[str, Sequence[float]] | None,
+    source: str,
+    threshold: float,
+    against: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The report's data. The first of `runs` is the base of the comparison when there are several."""
+    """The report's data. The first of `runs` is the base of the comparison when there are several.
+
+    `against`: what a session's comparison with its baseline says, a line each.
+    """
     names = _names(runs)
     notes: list[str] = []
     points = [(at, point) for at, run in enumerate(runs) for point in run.points]
@@ -77,6 +84,7 @@ def payload(
             :500
         ],
         "notes": notes,
+        "against": list(against),
     }
 
 

@@ -90,6 +90,14 @@ def test_placeholders_in_a_result_are_not_filled_in(tmp_path: Path) -> None:
     assert data_of(page)["points"][0]["model"] == "@@LIBRARY@@ @@POLICY@@"
 
 
+def test_what_a_comparison_says_is_in_the_report(page: str, tmp_path: Path) -> None:
+    lines = ["sweep: mean TPOT: cannot tell (+1.2 %), would see from +9.0 % on", "node </script><b>x"]
+    got = render_report([read_folder(write_sweep(tmp_path))], against=lines)
+    assert data_of(got)["against"] == lines
+    assert "</script><b>x" not in got
+    assert data_of(page)["against"] == []
+
+
 def test_a_hostile_folder_name_is_escaped(tmp_path: Path) -> None:
     results = replace(read_folder(write_sweep(tmp_path / "r")), folder=tmp_path / "<img src=x onerror=alert(1)>")
     page = render_report([results])
