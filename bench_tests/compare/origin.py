@@ -28,16 +28,23 @@ def origin_of(result: Mapping[str, Any], records: Records | None = None) -> Orig
             tokens = float(records.output_tokens[done].clip(0).sum()) / events
     return Origin(
         session=str(result.get("run_id") or ""),
-        start=_start(result, said),
+        start=_start(said),
         day=_day(result.get("date")),
-        node=str(said.get("node") or said.get("hostname") or ""),
+        node=_node(result, said),
         version=str(said.get("version") or result.get("engine_version") or ""),
         in_step=waves,
         tokens_per_event=tokens,
     )
 
 
-def _start(result: Mapping[str, Any], server: Mapping[str, Any]) -> str:
+def _node(result: Mapping[str, Any], server: Mapping[str, Any]) -> str:
+    """Where the server ran: its job's nodes, its own word, or for a child of ours this host; "": not known."""
+    client = result.get("client")
+    here = client.get("hostname") if isinstance(client, Mapping) and server.get("kind") in ("local", "sim") else None
+    return next((said for said in (server.get("nodes"), server.get("hostname"), here) if isinstance(said, str)), "")
+
+
+def _start(server: Mapping[str, Any]) -> str:
     """What is one start of the server: by its id, the moment its process began, or its job; "": not known."""
     counted = server.get("counted")
     began = counted.get("started") if isinstance(counted, Mapping) else None
