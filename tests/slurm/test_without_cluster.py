@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from bench_tests.errors import ServerError
 from bench_tests.server.info import ServerInfo, write_server_info
+from bench_tests.server.slurm.node import reachable_name
+from bench_tests.server.slurm.wait import wait_for_server
 from bench_tests.sim.simulator import SimSpec, Simulator
 from tests.slurm.conftest import ROOT
 
@@ -125,3 +130,26 @@ def test_a_server_that_answers_without_its_files_key_is_not_measured(
     assert done.returncode == 13, done.stdout
     assert "answers without the key that its server_info.txt has" in done.stdout
     assert not list(tmp_path.glob("results/*_isl*.json"))
+
+
+def test_a_node_whose_name_does_not_resolve_is_published_by_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    def resolves_nothing(name: str, *_: object) -> list[object]:
+        raise OSError(f"{name} does not resolve")
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolves_nothing)
+    monkeypatch.setattr(socket, "gethostname", lambda: "node77")
+    monkeypatch.setattr(socket, "getfqdn", lambda: "node77")
+    found: list[str] = []
+    with contextlib.suppress(ServerError):  # there may be no route to other hosts here
+        found.append(reachable_name({"SLURMD_NODENAME": "node77"}))
+    assert not any(name.startswith("127.") for name in found)
+
+
+def test_wait_says_that_a_proxy_stands_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    info = tmp_path / "server_info.txt"
+    info.write_text("http://node1.cluster:8000\n")
+    with pytest.raises(ServerError, match=r"no_proxy=node1\.cluster"):
+        wait_for_server(info, 30.0, lambda _: None)

@@ -5,13 +5,14 @@ The same is asked before sbatch, on the host of submission: what is missing must
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from bench_tests.errors import UsageError
+from bench_tests.errors import ServerError, UsageError
 from bench_tests.paths import CHECKOUT, ROOT
 from bench_tests.server.command import expand, serve_command
 from bench_tests.server.slurm.request import CPUS_PER_GPU, gpus_per_node, profile_argument
@@ -128,7 +129,10 @@ def cpu_warning(profile: Profile, environ: Mapping[str, str]) -> str | None:
 
 
 def reachable_name(environ: Mapping[str, str]) -> str:
-    """A name of this host that resolves."""
+    """A name of this host that resolves, else its address towards other hosts: never one that means any host's own.
+
+    Raises ServerError where there is neither.
+    """
     names = [environ.get("SLURMD_NODENAME", ""), socket.gethostname(), socket.getfqdn()]
     for name in filter(None, names):
         try:
@@ -136,4 +140,12 @@ def reachable_name(environ: Mapping[str, str]) -> str:
             return name
         except OSError:
             continue
-    return "127.0.0.1"
+    for family, elsewhere in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):  # addresses of examples
+        with socket.socket(family, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
+            probe.connect((elsewhere, 9))  # sends nothing: it asks the routing table which address would be used
+            address = str(probe.getsockname()[0])
+            return f"[{address}]" if ":" in address else address
+    raise ServerError(
+        f"{', '.join(filter(None, names)) or 'this host'}: the name does not resolve and there is no route to other hosts, so "
+        "no session elsewhere could find the server; see /etc/hosts and `ip route`"
+    )

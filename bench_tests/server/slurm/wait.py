@@ -16,6 +16,7 @@ from pathlib import Path
 
 from bench_tests.errors import BenchError, ServerError, UsageError
 from bench_tests.server.info import ServerInfo, default_server_info, read_server_info
+from bench_tests.server.net import clear_proxy
 from bench_tests.server.served import Endpoint, Say
 from bench_tests.server.slurm.control import SlurmAway, look
 from bench_tests.server.slurm.joblog import LINES, last_words
@@ -93,8 +94,12 @@ def wait_for_server(path: Path, timeout_s: float, say: Say, job_id: str = "") ->
                 raise
             words = str(why)
         if info is not None:
-            reply = answers(Endpoint(info.url, info.api_key), "/health")
-            if reply is not None and reply[0] == 200:
+            if refused := clear_proxy(info.url):
+                raise ServerError(f"{path}: {refused}")
+            reply = answers(
+                Endpoint(info.url, info.api_key), "/v1/models"
+            )  # it decides, as for a session; a key is its own matter
+            if reply is not None and reply[0] in (200, 401, 403):
                 say(f"{info.model or 'a server'} answers at {info.url}")
                 return
             words = f"{info.url} of {path} does not answer yet (job {info.job_id or 'unknown'})"
