@@ -12,6 +12,7 @@ from typing import Any
 
 from bench_tests.compare.comparable import differences
 from bench_tests.results.read import read_folder, read_one
+from bench_tests.sweep.settings import FILLING
 
 __all__ = ["answer_of", "earlier_result", "prompts_drawn"]
 
@@ -50,6 +51,8 @@ def prompts_drawn(folder: Path, seed: int) -> int:
         settings = result.get("settings")
         said = settings if isinstance(settings, Mapping) else {}
         numbers = [result.get("first_serial"), said.get("num_prompts"), said.get("num_warmups")]
+        if said.get("start") == "staggered":
+            numbers.append(FILLING * said["concurrency"] if isinstance(said.get("concurrency"), int) else None)
         known = [n for n in numbers if isinstance(n, int) and 0 <= n < 2**53]
         if len(known) == len(numbers):
             serial = max(serial, sum(known))

@@ -65,6 +65,16 @@ class LoadPlan:
         return self.conc > 0
 
     @property
+    def filling(self) -> int:
+        """Requests of a staggered start that keep the loop full before, beside and behind the measured ones; else 0."""
+        return self.load.filling(self.conc) if self.workload.closed_loop else 0
+
+    @property
+    def drawn(self) -> int:
+        """All prompts of the run."""
+        return self.num_warmups + self.num_prompts + self.filling
+
+    @property
     def streams(self) -> int:
         """How many requests at a time this process carries: its share of the concurrency; a few to begin with, without a cap."""
         if not self.capped:

@@ -80,6 +80,17 @@ class Records:
         """Whether an arrival process said when each request starts; in a closed loop all are wanted at once."""
         return bool((self.scheduled_s[self.measured] > 0).any())
 
+    @property
+    def continuous(self) -> bool:
+        """Whether others were in flight when the first measured request was sent (a staggered start): the measured ones
+        then have neither a start burst nor a drain, and share the server with those others.
+        """
+        if not self.measured.any() or np.isnan(self.send_s[self.measured]).all():
+            return False
+        first = np.nanmin(self.send_s[self.measured])
+        others = ~self.measured & (self.send_s < first)
+        return bool(((self.end_s > first) | np.isnan(self.end_s))[others].any())
+
     def ttft_s(self) -> Floats:
         """Time to first token of each request, seconds, shape (n,). Formula: first − send."""
         return np.asarray(self.first_s - self.send_s)

@@ -25,11 +25,12 @@ __all__ = ["Request", "RequestFile"]
 class Request:
     """Where a ready request lies in the file, and what it asks for."""
 
-    index: int  # its number among the run's measured requests, or among its warm-ups
+    index: int  # its number among the run's measured requests, among its warm-ups, or among those that keep it full
     offset: int
     size: int
     isl: int
     osl: int
+    measured: bool = True
 
 
 class RequestFile:
@@ -57,9 +58,11 @@ class RequestFile:
         # each prefix once, before anything else, by one process: afterwards every prompt finds its own in the cache
         self.primes = self._prime() if plan.worker == 0 else []
         self.warming = True
-        self.warmups = self._write(plan.share(plan.num_warmups), first=0)
+        self.warmups = self._write(plan.share(plan.num_warmups), first=0, measured=False)
         self.warming = False
-        self.requests = self._write(plan.share(plan.num_prompts), first=plan.num_warmups)
+        self.requests = self._write(plan.share(plan.num_prompts), first=plan.num_warmups, measured=True)
+        own = plan.share(plan.filling)
+        self.filling = self._write(own, first=plan.num_warmups + plan.num_prompts, measured=False)
         self._file.flush()
         self.fileno = self._file.fileno()
 
@@ -70,7 +73,7 @@ class RequestFile:
     def close(self) -> None:
         self._file.close()
 
-    def _write(self, mine: range, first: int) -> list[Request]:
+    def _write(self, mine: range, first: int, measured: bool) -> list[Request]:
         plan, requests, offset = self.plan, [], self._file.tell()
         for i, (serial, prompt, isl, osl) in zip(mine, self._prompts(mine, first), strict=True):
             data = self._request(prompt, osl, f"{plan.seed:x}-{serial}")
@@ -78,7 +81,7 @@ class RequestFile:
                 self._file.write(data)
             except OSError as why:
                 raise NotMeasured(f"temporary folder: {why.strerror}; requests are kept there (set $TMPDIR)") from why
-            requests.append(Request(i, offset, len(data), isl, osl))
+            requests.append(Request(i, offset, len(data), isl, osl, measured))
             offset += len(data)
         return requests
 

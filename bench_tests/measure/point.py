@@ -100,7 +100,7 @@ class Sweep(Facts):
             report_values=self.budget(point) > 0,
             workers=workers,
         )
-        self.serial += plan.num_prompts + plan.num_warmups
+        self.serial += plan.drawn
         return plan
 
     # ------------------------------------------------------------------ measuring
@@ -151,7 +151,11 @@ class Sweep(Facts):
         try:
             launcher = srun_prefixes(list(self.hosts), plan.workers) if self.hosts else None
             budget = self.budget(point)
-            early = EarlyVerdict(self.profile.slo.objectives(point), budget, self.block(point)) if budget else None
+            early = (
+                EarlyVerdict(self.profile.slo.objectives(point), budget, self.block(point), not plan.filling)
+                if budget
+                else None
+            )
             enough = early.add if early else None
             load = await run_load(plan, launcher=launcher, gone=self.served.gone, enough=enough, show=show)
         except (NotMeasured, UsageError) as why:

@@ -164,6 +164,8 @@ OPTIONS = (
     Option("--tick-spread", "requests that share a time of a trace: sent together (none), or spread up to its next time",
            {"choices": ("none", "uniform")}, "workload.tick_spread"),
     Option("--dataset", "prompts of a file: ShareGPT's JSON, or JSONL of prompts or messages", {"metavar": "FILE"}, "workload.dataset"),
+    Option("--start", "how a closed loop's streams begin: together (all at one moment), or staggered (spread over a request's duration)",
+           {"choices": ("together", "staggered")}, "load.start"),
     Option("--random-range-ratio", "lengths uniform in ISL × (1 ± R), likewise OSL",
            {"metavar": "R", "type": _typed(_fraction)}, "load.range_ratio"),
     Option("--random-prefix-len", "tokens before the ISL that all prompts share", {"metavar": "N", "type": _whole(0)}, "load.prefix_len"),

@@ -14,7 +14,7 @@ from bench_tests.sweep.prefix import prefix_table
 from bench_tests.sweep.units import parse_duration_s, parse_rate
 
 __all__ = [
-    "COMPARED", "Container", "Load", "Model", "Regression", "Server", "Sim", "Slurm", "Sweep", "Tiers", "Timeouts", "Validity",
+    "COMPARED", "FILLING", "Container", "Load", "Model", "Regression", "Server", "Sim", "Slurm", "Sweep", "Tiers", "Timeouts", "Validity",
 ]  # fmt: skip
 
 # Figures that can be compared with a baseline, and by how much one must be worse to count.
@@ -30,6 +30,7 @@ COMPARED: dict[str, float] = {
     "mean_e2el": 0.05,
     "output_throughput": 0.05,
 }
+FILLING = 3  # requests of a staggered start that keep the loop full, times the concurrency
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,11 @@ class Load:
     request_rate: float = key(parse_rate, math.inf, "requests started per second; inf: as the concurrency allows")
     rate_seconds: float = key(
         parse_duration_s, 60.0, "how long a point of a rate is loaded where num_prompts is not said", shapes=False
+    )
+    start: str = key(
+        one_of("together", "staggered"),
+        "together",
+        "how a closed loop's streams begin: all at one moment, or spread over a request's duration at random phases",
     )
     burstiness: float = key(number(0, above=True), 1.0, "shape of the gamma gaps at a rate: 1 Poisson, less burstier")
     range_ratio: float = key(number(0, 0.999), 0.0, "lengths are uniform in ISL × (1 ± this), likewise OSL")
@@ -114,6 +120,10 @@ class Load:
     def full_length(self) -> bool:
         """Whether each answer is asked to be exactly as long as it may be."""
         return self.ignore_eos and "ignore_eos" not in self.omit
+
+    def filling(self, conc: int) -> int:
+        """Requests of a staggered start beside the warm-ups and the measured ones, for that concurrency."""
+        return FILLING * conc if self.start == "staggered" and conc > 1 and math.isinf(self.request_rate) else 0
 
     def fields(self, model: str, max_tokens: int) -> dict[str, Any]:
         """A request's JSON without its prompt."""

@@ -64,6 +64,11 @@ class Workload:
     ramp: str = key(_ramp, "", "a rate that changes: LOW:HIGH/DURATION, with /STEPS in so many steps")
 
     @property
+    def closed_loop(self) -> bool:
+        """Whether requests can wait for others to end: a trace and a ramp say themselves when each starts."""
+        return not (self.trace or self.ramp)
+
+    @property
     def name(self) -> str:
         """What points and files of this workload are called; empty for random prompts."""
         file, kind = (self.trace, "trace") if self.trace else (self.dataset, "dataset")

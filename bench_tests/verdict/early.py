@@ -19,11 +19,11 @@ class EarlyVerdict:
     """Takes requests' latencies in the order of sending and says when no more are needed.
 
     `block`: how many requests go through the server together. The start burst of a closed loop (the first `block`, which
-    all start at once) is left out, as the steady state has it.
+    all start at once) is left out, as the steady state has it; `burst` is False for a staggered start, which has none.
     """
 
-    def __init__(self, objectives: Sequence[Objective], max_requests: int, block: int) -> None:
-        self.skip = block if 1 < block < max_requests else 0
+    def __init__(self, objectives: Sequence[Objective], max_requests: int, block: int, burst: bool = True) -> None:
+        self.skip = block if burst and 1 < block < max_requests else 0
         self.taken = 0
         self.judges: dict[str, SequentialJudge] = {}
         for objective in objectives:

@@ -19,15 +19,17 @@ def in_step(records: Records) -> float | None:
     request in flight; t from a tenth of the run to the last send, where the loop is full. Near 1 when all begin and end
     together, near 1/√concurrency when they are independent.
     """
-    of = records.measured & (records.end_s > records.send_s)  # False where either is NaN
+    known = records.end_s > records.send_s  # False where either is NaN
+    of = records.measured & known
     if not of.any():
         return None
-    send, end = records.send_s[of], records.end_s[of]
-    start_s = send.min() + START_SHARE * (end.max() - send.min())
-    if send.max() <= start_s:
+    start_s, end_s = records.send_s[of].min(), records.send_s[of].max()
+    start_s += START_SHARE * (records.end_s[of].max() - start_s)
+    if end_s <= start_s:
         return None
+    send, end = records.send_s[known], records.end_s[known]
     values = []
-    for moment in np.linspace(start_s, send.max(), MOMENTS):
+    for moment in np.linspace(start_s, end_s, MOMENTS):
         flying = (send <= moment) & (moment < end)
         if flying.any():
             turns = (moment - send[flying]) / (end[flying] - send[flying])

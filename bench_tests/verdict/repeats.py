@@ -22,8 +22,10 @@ Values = Mapping[str, NDArray[np.float64]]  # latency ("ttft", ...) → seconds 
 def start_burst(records: Records, block: int) -> int:
     """How many of the measured requests are the start burst of a closed loop: `block`, the concurrency; 0 without one.
 
-    A run of no more than that is all burst, and is judged as it is.
+    A run of no more than that is all burst, and is judged as it is; a staggered start has none.
     """
+    if records.continuous:
+        return 0
     return block if block > 1 and int(records.measured.sum()) > block else 0
 
 

@@ -80,7 +80,13 @@ def steady_window(records: Records, conc: int) -> Window | None:
 
     Formula: from the first to the last moment at which `conc` requests are in flight (sent, not ended).
     A request that was refused or lost left at a moment that nobody knows, soon as a rule: it does not count.
+    A staggered start is full all the while that measured requests run: from the first one's send to the last one's end.
     """
+    if records.continuous:
+        sent = records.measured & ~np.isnan(records.send_s)
+        if np.isnan(records.end_s[sent]).all():
+            return None
+        return Window(float(records.send_s[sent].min()), float(np.nanmax(records.end_s[sent])))
     waits = np.isin(records.kind, [KINDS.index("stalled"), KINDS.index("cancelled")])
     sent = records.measured & ~np.isnan(records.send_s) & (waits | ~np.isnan(records.last_s))
     send = records.send_s[sent]
@@ -99,8 +105,12 @@ def steady_window(records: Records, conc: int) -> Window | None:
 
 def mean_in_flight(records: Records, window: Window) -> float:
     """Mean number of requests in flight in a window. Formula: Σ overlap of [send, end] with it / its length."""
-    sent = records.measured & ~np.isnan(records.send_s) & ~np.isnan(records.end_s)
-    overlap = np.minimum(records.end_s[sent], window.end_s) - np.maximum(records.send_s[sent], window.start_s)
+    sent = (records.measured | records.continuous) & ~np.isnan(records.send_s)
+    end_s = records.end_s
+    if records.continuous:  # what kept the loop full was given up when all that is measured had ended
+        end_s = np.where(records.kind == KINDS.index("cancelled"), np.inf, end_s)
+    sent &= ~np.isnan(end_s)
+    overlap = np.minimum(end_s[sent], window.end_s) - np.maximum(records.send_s[sent], window.start_s)
     return float(np.clip(overlap, 0, None).sum() / window.duration_s)
 
 
@@ -109,20 +119,37 @@ def input_tokens(records: Records) -> NDArray[np.int64]:
     return np.where(records.input_tokens < 0, records.asked_input, records.input_tokens)
 
 
+def _rates(records: Records, window: Window) -> dict[str, float]:
+    """Output, input and request throughput in a window, per second: tokens by the moment they arrived, inputs by their
+    first token, requests by their end. Each event stands for its share of its answer's tokens; one that was not finished
+    has as many an event as the others. Those that kept a staggered loop full count like the measured ones: the server
+    worked on them too.
+    """
+    counted = records.completed
+    if records.continuous:
+        begin_s = np.nanmin(records.send_s[records.measured])
+        counted = counted | (~records.measured & ((records.end_s > begin_s) | np.isnan(records.end_s)))
+    known = counted & (records.output_tokens > 0) & (records.events > 0)
+    usual = records.output_tokens[known].sum() / max(1, records.events[known].sum())
+    share = np.where(known, records.output_tokens / np.maximum(records.events, 1), np.where(counted, usual, 0.0))
+    in_window = (records.event_s >= window.start_s) & (records.event_s <= window.end_s)
+    output = float(np.repeat(share, records.events)[in_window].sum())
+    begun = counted & (records.first_s >= window.start_s) & (records.first_s <= window.end_s)
+    ended = counted & (records.kind == COMPLETED) & (records.last_s >= window.start_s)
+    ended &= records.last_s <= window.end_s
+    return {
+        "output_throughput": output / window.duration_s,
+        "input_throughput": float(input_tokens(records)[begun].sum() / window.duration_s),
+        "request_throughput": float(ended.sum() / window.duration_s),
+    }
+
+
 def _steady(records: Records, conc: int) -> dict[str, Any] | None:
     window = steady_window(records, conc)
     if window is None:
         return None
     inside = records.completed & (records.send_s >= window.start_s) & (records.last_s <= window.end_s)
-    ended = records.completed & (records.last_s >= window.start_s) & (records.last_s <= window.end_s)
-    # tokens by the moment they arrived: each event stands for its share of its answer's tokens
-    share = np.where(
-        records.completed & (records.events > 0), records.output_tokens / np.maximum(records.events, 1), 0.0
-    )
-    in_window = (records.event_s >= window.start_s) & (records.event_s <= window.end_s)
-    output = float(np.repeat(share, records.events)[in_window].sum())
-    inputs = input_tokens(records)
-    begun = records.completed & (records.first_s >= window.start_s) & (records.first_s <= window.end_s)
+    rates = _rates(records, window)
     values = latencies_s(records, inside)
     return {
         "start_s": window.start_s,
@@ -130,9 +157,7 @@ def _steady(records: Records, conc: int) -> dict[str, Any] | None:
         "duration": window.duration_s,
         "completed": int(inside.sum()),
         "mean_in_flight": mean_in_flight(records, window),
-        "output_throughput": output / window.duration_s,
-        "input_throughput": float(inputs[begun].sum() / window.duration_s),
-        "request_throughput": float(ended.sum() / window.duration_s),
+        **rates,
         **{f"{stat}_{name}": figure(values[name], stat) for name in ("ttft", "tpot") for stat in ("median", "p99")},
     }
 
@@ -144,7 +169,8 @@ def summarize(
 
     Formula: duration = last arrival − first send; input/output throughput = tokens of completed requests / duration;
     request throughput = completed / duration; goodput = requests within all their limits / duration. `block`: how many
-    requests went through the server together (a closed loop's concurrency), for `ci95`.
+    requests went through the server together (a closed loop's concurrency), for `ci95`. Of a staggered start all figures are
+    of its measured requests, which are the steady state's, and the throughputs those of the server while they ran.
     """
     done = records.completed
     sent = records.measured & ~np.isnan(records.send_s)
@@ -158,6 +184,14 @@ def summarize(
     def per_second(amount: float) -> float | None:
         return amount / duration if duration and completed else None
 
+    rates = {
+        "request_throughput": per_second(completed),
+        "input_throughput": per_second(total_input),
+        "output_throughput": per_second(total_output),
+    }
+    window = steady_window(records, conc) if records.continuous and completed else None
+    if window is not None:
+        rates |= _rates(records, window)
     values = latencies_s(records, done)
     good = _good(records, goodput_s) if goodput_s else None
     queue = records.queue_s()[done]
@@ -172,11 +206,9 @@ def summarize(
         "total_input_tokens": total_input,
         "total_output": total_output,
         "total_output_tokens": total_output,
-        "request_throughput": per_second(completed),
-        "request_goodput": per_second(good) if good is not None else None,
-        "input_throughput": per_second(total_input),
-        "output_throughput": per_second(total_output),
-        "total_token_throughput": per_second(total_input + total_output),
+        **rates,
+        "request_goodput": _part(rates["request_throughput"], good, completed),
+        "total_token_throughput": _sum(rates["input_throughput"], rates["output_throughput"]),
         **{row.name: figure(values[row.latency], row.statistic) for row in figures_where(of="request")},
         "p99_queue_time": figure(queue, "p99") if records.open_loop else None,
         "p99_connect_time": figure(connect, "p99"),
@@ -190,6 +222,14 @@ def summarize(
         "errors": {KINDS[kind]: int((failed == kind).sum()) for kind in sorted(set(failed.tolist()))},
         "error_examples": sorted(set(records.error[records.measured & (records.error != "")].tolist()))[:5],
     }
+
+
+def _part(rate: float | None, good: int | None, of: int) -> float | None:
+    return None if rate is None or good is None else rate * good / of
+
+
+def _sum(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else a + b
 
 
 def _interval(values: Mapping[str, Floats], metric: str, block: int) -> list[float | None] | None:

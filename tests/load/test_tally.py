@@ -44,7 +44,7 @@ def raw_of(
         except BadFraming as why:
             failure = failure or ("malformed", str(why))
     reads = array("q", [t + MS // 2 for t in times])
-    return Raw(Request(0, 0, 0, 8, osl), measured, ZERO, ZERO, 0.0, data, framing, ends, stamps, reads, polls, failure)
+    return Raw(Request(0, 0, 0, 8, osl, measured), ZERO, ZERO, 0.0, data, framing, ends, stamps, reads, polls, failure)
 
 
 def rows(*raws: Raw, ignore_eos: bool = True, secret: str | None = None) -> Records:

@@ -24,6 +24,7 @@ from bench_tests.load.worker.connection import ANCILLARY
 from bench_tests.load.worker.framing import CHUNKED, BadFraming, Framing
 from bench_tests.load.worker.life import see_life
 from bench_tests.load.worker.pool import DIALERS, Pool, Stream
+from bench_tests.load.worker.stagger import Stagger
 from bench_tests.load.worker.tally import Raw, Tally
 
 __all__ = ["Loop", "PhaseStats"]
@@ -84,8 +85,8 @@ class Loop:
         self.pending_bytes = 0
         self.active = 0
         self.silent = 0  # requests in a row that timed out waiting for a byte
-        self.measured = False
         self.grows = False  # no cap: a request that finds no idle stream gets a new one
+        self.stagger: Stagger | None = None
         self.stats = PhaseStats()
         self.ending: Ending | None = None  # why the phase ends before all is sent
 
@@ -194,11 +195,13 @@ class Loop:
         request = stream.request
         if request is None:
             return
-        raw = Raw(request, self.measured, stream.due_ns, stream.send_ns, stream.connect_s, stream.buf, stream.framing,
+        raw = Raw(request, stream.due_ns, stream.send_ns, stream.connect_s, stream.buf, stream.framing,
                   stream.ends, stream.stamps, stream.reads, stream.polls, failure)  # fmt: skip
         self.pending.append(raw)
         self.pending_bytes += len(stream.buf)
         self.active -= 1
+        if self.stagger is not None:
+            self.stagger.ended(request, self.todo, time.time_ns())
         stream.request, stream.unsent, stream.retried, stream.used = None, None, False, True
         stream.buf, stream.connect_s, stream.send_ns = bytearray(), 0.0, 0
         if failure is None or failure[0] not in ("stalled", "connect"):
@@ -237,17 +240,19 @@ class Loop:
     # ------------------------------------------------------------------ a phase
 
     def run(
-        self, requests: list[Request], due_ns: list[int], measured: bool, chores: Callable[[], Ending | None]
+        self, requests: list[Request], due_ns: list[int], chores: Callable[[], Ending | None], stagger: Stagger | None
     ) -> PhaseStats:
-        """Send all requests, none before its due time, and wait for their ends.
+        """Send all requests, none before its due time, and wait for their ends; with `stagger` in its order.
 
         `chores` is called ten times a second; an ending that it returns stops the phase for that reason: what runs is
         cancelled, what was not sent is counted as cancelled too.
         """
-        self.grows = measured and not self.plan.capped
-        self.measured, self.ending, self.silent = measured, None, 0
+        self.grows = bool(requests and requests[0].measured) and not self.plan.capped
+        self.stagger, self.ending, self.silent = stagger, None, 0
         self.stats = PhaseStats()
         self.todo = deque(zip(requests, due_ns, strict=True))
+        if stagger is not None:
+            self.todo = stagger.begin(list(self.todo), self.files.filling, time.time_ns())
         clock, usage, waited = ClockWatch(), resource.getrusage(resource.RUSAGE_SELF), run_delay_s()
         start = time.monotonic()
         self._spin(clock, chores)
@@ -275,7 +280,7 @@ class Loop:
         nap_s = 0.0
         ready: list[tuple[int, int]] = []
         deadline = before + int(self.plan.timeouts.point * NS)
-        while (self.active or self.todo) and self.ending is None:
+        while (self.active or self.todo) and self.ending is None and not (self.stagger and self.stagger.done):
             busy = self.pending or self._due_soon(before)
             if nap_s and not busy and len(ready) <= FEW_READY:
                 sleep(nap_s)
@@ -330,7 +335,7 @@ class Loop:
                 if not stream.fast or data[-4:] == b"\r\n\r\n" or len(data) < 4:
                     self._check_end(stream)
             before = now
-            if self.todo:
+            if self.todo or self.stagger is not None:
                 self._start_due()
             if self.pending and (len(ready) <= FEW_READY or self.pending_bytes > MAX_PENDING_BYTES):
                 self._parse_one()
@@ -359,6 +364,8 @@ class Loop:
 
     def _start_due(self) -> None:
         now = time.time_ns()
+        if self.stagger is not None and not self.todo:
+            self.todo.extend(self.stagger.more())
         for _ in range(SENDS_A_ROUND):
             if not (self.todo and (self.idle or self.grows) and self.todo[0][1] <= now):
                 break
@@ -371,9 +378,14 @@ class Loop:
             else:
                 self._send(stream, request, due_ns)
                 now = time.time_ns()
-
         if self.grows and self.todo and len(self.idle) + self.pool.opening < SPARE:
             self.pool.open(self.pool.add())  # ahead of its request: connecting must not make one late
+
+    def enough(self) -> None:
+        """Send nothing more; what runs is finished."""
+        self.todo.clear()
+        if self.stagger is not None:
+            self.stagger.enough(sum(s.request is not None and s.request.measured for s in self.streams))
 
     def _parse_one(self) -> None:
         raw = self.pending.popleft()
@@ -420,7 +432,10 @@ class Loop:
 
     def _cancel_rest(self) -> None:
         """Cancel what runs (closing its connection aborts it on the server) and count what was never sent."""
-        ending = self.ending or Ending(End.INTERRUPTED, "stopped")
+        ending = self.ending or Ending(End.INTERRUPTED, "stopped" if self.stagger is None else "kept the loop full")
+        stagger, self.stagger = self.stagger, None
+        if stagger is not None:
+            self.todo = deque(entry for entry in (*self.todo, *stagger.unsent()) if entry[0].measured)
         why, kind = ending.words or ending.kind, "connect" if ending.kind is End.REFUSED else "cancelled"
         for stream in self.streams:
             if stream.request is not None:
@@ -429,7 +444,5 @@ class Loop:
             request, due_ns = self.todo.popleft()
             nothing = (array("q"), array("q"), array("q"), array("q"))
             self.pending.append(
-                Raw(
-                    request, self.measured, due_ns, 0, 0.0, bytearray(), Framing(), *nothing, (kind, f"not sent: {why}")
-                )
+                Raw(request, due_ns, 0, 0.0, bytearray(), Framing(), *nothing, (kind, f"not sent: {why}"))
             )

@@ -32,6 +32,7 @@ from bench_tests.load.plan import LoadPlan
 from bench_tests.load.requests import RequestFile
 from bench_tests.load.texts import count_tokens
 from bench_tests.load.worker.loop import Loop, PhaseStats
+from bench_tests.load.worker.stagger import Stagger
 from bench_tests.load.worker.tally import Tally
 
 __all__ = ["main"]
@@ -158,7 +159,7 @@ def _run(plan: LoadPlan, control: Control) -> None:
         raise _before_start(control.stop)
     warm = PhaseStats()
     if files.warmups:
-        warm = loop.run(files.warmups, [time.time_ns()] * len(files.warmups), False, progress)
+        warm = loop.run(files.warmups, [time.time_ns()] * len(files.warmups), progress, None)
     if warm.end is End.SILENT:
         raise EndedEarly(f"warm-up: {warm.stopped}", Ending(warm.end, warm.stopped))
     loop.open_all()
@@ -167,7 +168,8 @@ def _run(plan: LoadPlan, control: Control) -> None:
         raise _before_start(control.stop)
     zero = time.time_ns()
     due_s = schedule_s(plan)[plan.worker :: plan.workers]
-    stats = loop.run(files.requests, [zero + int(s * 1e9) for s in due_s], True, progress)
+    stagger = Stagger(plan, tally.warm_s) if plan.filling else None
+    stats = loop.run(files.requests, [zero + int(s * 1e9) for s in due_s], progress, stagger)
     loop.close()
     files.close()
     del loop
@@ -183,6 +185,9 @@ def _run(plan: LoadPlan, control: Control) -> None:
         "max_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "process_cpu_s": time.process_time(),  # all of it: imports, prompts, warm-up, parsing, records
         "uncounted": len(tally.uncounted),
+        "begun_over_s": stagger.span_s
+        if stagger is not None
+        else None,  # a staggered start: the duration it was spread over
     }
     control.say("done", records, bytes=len(records), stats=facts)
 
@@ -240,5 +245,5 @@ class _Progress:
             self.tally.outcomes = []
         stop = self.control.stopped()
         if self.control.enough:
-            self.loop.todo.clear()
+            self.loop.enough()
         return stop

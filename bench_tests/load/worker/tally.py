@@ -25,6 +25,7 @@ __all__ = ["Raw", "Tally"]
 
 NS = 1e9
 MAX_ERROR = 300  # characters of a failure's words that are kept
+WARM = 4096  # durations of warm-ups that are kept
 RECOUNTED = 10  # a text made of tokens may be cut into others when it is counted: a tenth more or fewer, at most
 
 # One finished request, as the spool keeps it. Moments in ns of CLOCK_REALTIME, 0: there is none.
@@ -42,7 +43,6 @@ class Raw:
     """All that is known of one request when it has ended. Times in ns of CLOCK_REALTIME; one entry a read."""
 
     request: Request
-    measured: bool
     due_ns: int
     send_ns: int  # 0: never sent
     connect_s: float
@@ -71,6 +71,7 @@ class Tally:
         self.uncounted: list[tuple[int, str, str]] = []  # row, text and finish_reason of answers without usage
         self.completed = 0
         self.failed = 0
+        self.warm_s: list[float] = []  # durations of the first warm-ups that completed
         self.outcomes: list[tuple[int, float | None, float | None]] = []  # index, TTFT, TPOT; None: it failed
         self.recent: list[tuple[float, float | None]] = []  # TTFT and TPOT of the latest completed, for the live line
 
@@ -107,13 +108,15 @@ class Tally:
         if answer.text and answer.kind == COMPLETED:
             self.uncounted.append((self.rows, answer.text, answer.finish_reason))
         self.kept.append(PACK(
-            answer.kind, raw.measured, answer.http_status, raw.due_ns, raw.send_ns, first, last, end,
+            answer.kind, request.measured, answer.http_status, raw.due_ns, raw.send_ns, first, last, end,
             request.index, request.isl, request.osl, answer.input_tokens, answer.output_tokens, answer.cached_tokens, len(moments), together,
             self.errors.setdefault(answer.error, len(self.errors)), raw.connect_s, lag, first_blur, last_blur,
         ))  # fmt: skip
         self.events.append(moments.tobytes())
         self.rows += 1
-        if not raw.measured:
+        if not request.measured:
+            if answer.kind == COMPLETED and len(self.warm_s) < WARM:
+                self.warm_s.append((last - raw.send_ns) / NS)
             return
         if answer.kind == COMPLETED:
             self.completed += 1

@@ -134,7 +134,7 @@ class DatasetDraw:
 
 def draw_dataset(plan: LoadPlan, dataset: Dataset, tokens_of: Callable[[list[str]], list[int]]) -> DatasetDraw:
     """The warm-ups and requests of the whole run, in their order; `tokens_of` counts tokens as the server does."""
-    workload, count = plan.workload, plan.num_warmups + plan.num_prompts
+    workload, count = plan.workload, plan.drawn
     tokens = tokens_of([entry.prompt for entry in dataset.entries])
     order, low, high = workload.dataset_order, workload.min_isl, workload.max_isl
     chosen, fitting = draw(dataset, count, plan.seed + plan.first_serial, order, tokens, low, high)

@@ -1,0 +1,90 @@
+"""A closed loop whose streams begin one by one: what is sent in which order, so that nothing begins or ends together.
+
+`together` sends all first requests at one moment, and requests of equal length keep that step. Here the streams begin
+spread over the time that a request takes, at random phases; a stream that is done early goes on with further requests.
+Once all are in flight the measured requests follow, and behind them others keep the loop full until the last measured
+one has ended: there is neither a start burst nor a drain among them.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
+
+from bench_tests.errors import NotMeasured
+from bench_tests.load.plan import LoadPlan
+from bench_tests.load.requests import Request
+
+__all__ = ["Stagger", "phases"]
+
+_PHASES = 2**61  # the random numbers' part that is the phases'; arrivals and prompts have others
+
+Due = deque[tuple[Request, int]]
+
+
+def phases(plan: LoadPlan) -> list[float]:
+    """When each stream of this process begins, as parts of a request's duration, ascending, shape (streams,).
+
+    Formula: (k + U) / concurrency, k of all streams of the run, U uniform in [0, 1): one in each equal part.
+    """
+    rng = np.random.Generator(np.random.Philox(key=np.array([plan.seed, _PHASES], np.uint64)))
+    every = (np.arange(plan.conc) + rng.random(plan.conc)) / plan.conc
+    return [float(x) for x in every[plan.worker :: plan.workers]]
+
+
+class Stagger:
+    """The order of sending of one staggered phase. `Loop` tells it of ends and asks it when nothing is left to send."""
+
+    def __init__(self, plan: LoadPlan, durations_s: Sequence[float]) -> None:
+        """`durations_s`: what requests of the warm-up took. Raises NotMeasured without one."""
+        if not durations_s:
+            raise NotMeasured(
+                "staggered start: no request of the warm-up completed, so nothing says over what time the streams are to "
+                "begin; set load.num_warmups above 0, or load.start = 'together'"
+            )
+        self.span_s = statistics.median(durations_s)
+        self._phases = phases(plan)
+        self._spare: deque[Request] = deque()
+        self._measured: Sequence[tuple[Request, int]] = ()
+        self.owed = 0  # measured requests that have not ended
+        self.filled = False  # whether all streams have begun
+
+    def begin(self, measured: Sequence[tuple[Request, int]], filling: Sequence[Request], now_ns: int) -> Due:
+        """What is sent first: the streams' beginnings."""
+        self._measured, self.owed = measured, len(measured)
+        count = len(self._phases)
+        self._spare = deque(filling[count:])
+        beginnings = zip(filling, self._phases, strict=False)
+        return deque((request, now_ns + int(phase * self.span_s * 1e9)) for request, phase in beginnings)
+
+    def more(self) -> Sequence[tuple[Request, int]]:
+        """What is sent when all that was given has been: the measured requests, once; nothing after that."""
+        if self.filled:
+            return ()
+        self.filled = True
+        measured, self._measured = self._measured, ()
+        return measured
+
+    def ended(self, request: Request, todo: Due, now_ns: int) -> None:
+        """A request has ended: its stream goes on at once, while others begin and while measured ones run."""
+        self.owed -= request.measured
+        if self._spare and (not self.filled or (not todo and self.owed > 0)):
+            todo.appendleft((self._spare.popleft(), now_ns))
+
+    @property
+    def done(self) -> bool:
+        """Whether all measured requests have ended."""
+        return self.filled and self.owed <= 0
+
+    def enough(self, running: int) -> None:
+        """No further request is needed; `running`: measured ones that are finished all the same."""
+        self.filled, self._measured, self.owed = True, (), running
+        self._spare.clear()
+
+    def unsent(self) -> Sequence[tuple[Request, int]]:
+        """Measured requests that were never given."""
+        measured, self._measured = self._measured, ()
+        return measured
