@@ -91,7 +91,7 @@ class RequestFile:
             positions = group_ids(self.plan, len(self.pool), group)
             data = self._request(self._as_json(positions), 1, f"{self.plan.seed:x}-prime-{group}")
             self._file.write(data)
-            requests.append(Request(group, offset, len(data), len(positions), 1))
+            requests.append(Request(group, offset, len(data), len(positions), 1, measured=False))
             offset += len(data)
         return requests
 

@@ -30,6 +30,7 @@ from bench_tests.sweep.units import rate_word
 from bench_tests.verdict.decide import ERROR, Verdict
 from bench_tests.verdict.summary import summarize
 from bench_tests.verdict.validity import Check, RunFacts
+from bench_tests.verdict.waves import burst_share
 
 __all__ = ["Facts"]
 
@@ -166,6 +167,7 @@ class Facts:
             "request_rate": rate_word(self.rate(point)),
             "burstiness": profile.load.burstiness,
             "max_concurrency": point.conc or None,
+            "start_burst_share": burst_share(records, self.block(point)),
             **summarize(records, point.conc, goodput, self.block(point)),
             "verdict": verdict.word,
             "messages": list(verdict.messages),

@@ -87,7 +87,7 @@ class Terminal:
         model, profile = sweep.model, sweep.profile
         simulated = " SIMULATED" if model.simulated else ""
         context = f", context {model.max_model_len}" if model.max_model_len else ""
-        requests = sum(sweep.num_prompts(p) + profile.num_warmups(p) for p, _ in cases)
+        requests = sum(sweep.num_prompts(p) + profile.num_warmups(p) + profile.load.filling(p.conc) for p, _ in cases)
         points, runs = len({p for p, _ in cases}), len({run for _, run in cases})
         again = f" in {runs} rounds" if runs > 1 else ""
         with self.uncaptured() as say:

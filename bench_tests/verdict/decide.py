@@ -17,6 +17,7 @@ from bench_tests.verdict.confidence import Judgement, judge
 from bench_tests.verdict.repeats import Repeats, after_the_burst, start_burst
 from bench_tests.verdict.summary import figure, latencies_s
 from bench_tests.verdict.validity import Check
+from bench_tests.verdict.waves import wave_words
 
 __all__ = ["ERROR", "FAILED", "PASSED", "Verdict", "decide"]
 
@@ -94,7 +95,10 @@ def decide(
             spent = "; max_requests are spent" if early is not None else ""
             unclear.append(f"{words}: {judged.text}{spent}")
         else:
-            (held if word == "PASS" else failed).append(words)
+            late = word != "PASS"
+            (failed if late else held).append(
+                words + (wave_words(records, objective, block, burst > 0) if late else "")
+            )
     if failed:
         return Verdict(FAILED, tuple(failed))
     if unclear:

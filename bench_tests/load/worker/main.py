@@ -148,7 +148,8 @@ def _run(plan: LoadPlan, control: Control) -> None:
     prepared = time.monotonic()
     loop.open_all()
     if files.primes:  # while everybody prepares: it must be over before the first warm-up of any process
-        loop.run(files.primes, [time.time_ns()] * len(files.primes), False, control.stopped)
+        loop.run(files.primes, [time.time_ns()] * len(files.primes), control.stopped, None)
+        tally.warm_s.clear()  # a prime is not as long as a request
         loop.open_all()
     control.say("prepared", prepare_s=prepared - start, connect_s=time.monotonic() - prepared)
     gc.collect()
