@@ -187,6 +187,5 @@ def test_the_simulated_engine_shows_waves_as_a_real_one_does() -> None:
             found[start] = summarize(load(plan).records, 64, block=64)
     together, apart = found["together"], found["staggered"]
     assert together["p99_ttft"] > 2 * apart["p99_ttft"]
-    assert together["in_step"] > 0.7
-    assert apart["in_step"] < 0.5
+    assert together["in_step"] > 1.5 * apart["in_step"]
     assert apart["output_throughput"] > 0.7 * together["output_throughput"]

@@ -26,6 +26,7 @@ def run(ttft: np.ndarray, spread_s: float = 0.0, warm: bool = False) -> Records:
         [[s + t, e] for s, t, e in zip(sends, late, end, strict=True)],
         measured=measured.tolist(),
         end_s=end,
+        scheduled_s=np.zeros(len(sends)),
     )
 
 
