@@ -329,7 +329,7 @@ def test_the_readme_has_its_two_commands() -> None:
     text = read(ROOT / "README.md")
     setup = "python3 -m venv .venv && .venv/bin/pip install -q -r {} && .venv/bin/pytest{}"
     fenced = re.findall(r"```[a-z]*\n(.*?)\n```", text, re.DOTALL)
-    assert setup.format("requirements.txt", "") in fenced
+    assert setup.format("requirements.txt -e .", "") in fenced
     marked = re.search(r"<!-- test command -->\n```[a-z]*\n(.*?)\n```", text, re.DOTALL)
     assert marked is not None
     assert marked[1] == setup.format("requirements-dev.txt", " tests")
