@@ -46,9 +46,6 @@ AGAINST_THE_WAY = {
 MAX_LINES = 300
 LONGER = {
     "bench_tests/load/worker/loop.py": 450,  # the timed loop: one thing, read as one
-    # to be split
-    "bench_tests/server/slurm/job.py": 360,
-    "bench_tests/sim/metrics.py": 306,
 }
 
 SLOW = {"transformers", "matplotlib", "scipy", "plotly", "pandas"}  # imported inside of the functions that use them

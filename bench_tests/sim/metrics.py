@@ -12,73 +12,10 @@ import struct
 import time
 from bisect import bisect_left, bisect_right
 
+from bench_tests.sim.buckets import FIRST, LATENCY, TOKEN
 from bench_tests.sim.spec import SimSpec
 
 __all__ = ["E2EL", "ITL", "QUEUE", "TPOT", "TRUTH", "TTFT", "Metrics", "Shared"]
-
-_LATENCY: tuple[float, ...] = (
-    0.3,
-    0.5,
-    0.8,
-    1.0,
-    1.5,
-    2.0,
-    2.5,
-    5.0,
-    10.0,
-    15.0,
-    20.0,
-    30.0,
-    40.0,
-    50.0,
-    60.0,
-    120.0,
-    240.0,
-    480.0,
-)
-_LATENCY += (960.0, 1920.0, 7680.0)
-_TOKEN: tuple[float, ...] = (
-    0.01,
-    0.025,
-    0.05,
-    0.075,
-    0.1,
-    0.15,
-    0.2,
-    0.3,
-    0.4,
-    0.5,
-    0.75,
-    1.0,
-    2.5,
-    5.0,
-    7.5,
-    10.0,
-    20.0,
-    40.0,
-    80.0,
-)
-_FIRST: tuple[float, ...] = (
-    0.001,
-    0.005,
-    0.01,
-    0.02,
-    0.04,
-    0.06,
-    0.08,
-    0.1,
-    0.25,
-    0.5,
-    0.75,
-    1.0,
-    2.5,
-    5.0,
-    7.5,
-    10.0,
-    20.0,
-    40.0,
-)
-_FIRST += (80.0, 160.0, 640.0, 2560.0)
 
 _GAUGES = {
     "vllm:num_requests_running": "Number of requests in model execution batches.",
@@ -95,11 +32,11 @@ _COUNTERS = {
 }
 _SUCCESS = ("stop", "length", "abort", "error", "repetition")
 _HISTOGRAMS = (
-    ("vllm:time_to_first_token_seconds", "Histogram of time to first token in seconds.", _FIRST),
-    ("vllm:inter_token_latency_seconds", "Histogram of inter-token latency in seconds.", _TOKEN),
-    ("vllm:request_time_per_output_token_seconds", "Histogram of time_per_output_token_seconds per request.", _TOKEN),
-    ("vllm:e2e_request_latency_seconds", "Histogram of e2e request latency in seconds.", _LATENCY),
-    ("vllm:request_queue_time_seconds", "Histogram of time spent in WAITING phase for request.", _LATENCY),
+    ("vllm:time_to_first_token_seconds", "Histogram of time to first token in seconds.", FIRST),
+    ("vllm:inter_token_latency_seconds", "Histogram of inter-token latency in seconds.", TOKEN),
+    ("vllm:request_time_per_output_token_seconds", "Histogram of time_per_output_token_seconds per request.", TOKEN),
+    ("vllm:e2e_request_latency_seconds", "Histogram of e2e request latency in seconds.", LATENCY),
+    ("vllm:request_queue_time_seconds", "Histogram of time spent in WAITING phase for request.", LATENCY),
 )
 TTFT, ITL, TPOT, E2EL, QUEUE = range(len(_HISTOGRAMS))
 

@@ -268,7 +268,7 @@ def test_what_a_slurm_job_adds_to_a_result_is_documented() -> None:
     from bench_tests.server.slurm.job import SlurmServer
 
     server = SlurmServer(load_profile("demo"), "1", Path("server_info.txt"), ours=False)
-    server._job = Job("1", "RUNNING")
+    server._seen.job = Job("1", "RUNNING")
     assert set(server.facts()) <= keys_of_table("key of `server`")
 
 

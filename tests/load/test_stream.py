@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from bench_tests.load.records import KINDS
 from bench_tests.load.worker.framing import BadFraming, Framing
-from bench_tests.load.worker.stream import Answer, _Reader, parse_answer, split_events
+from bench_tests.load.worker.sse import split_events
+from bench_tests.load.worker.stream import Answer, _Reader, parse_answer
 from tests.support.stream_bytes import CHUNKED_HEAD, DONE, HEAD, chunked, event, framed, stream, usage_event, vllm
 
 

@@ -32,6 +32,7 @@ from bench_tests.server.slurm.request import (
     profile_argument,
     sbatch_options,
 )
+from bench_tests.server.slurm.seen import Seen, looked, refuses_connections
 from bench_tests.server.slurm.start import wait_until_serving
 from bench_tests.server.slurm.words import cause_in_log, pending_words
 from bench_tests.sweep.profile import Profile
@@ -39,8 +40,6 @@ from bench_tests.sweep.profile import Profile
 __all__ = ["SlurmServer"]
 
 _POLL_S = 1.0
-_AWAY_FACTOR = 5  # a slurmctld that does not answer is asked less often: each question costs seconds
-_SETTLE_S = 5.0  # from a server's end to Slurm's word on its job
 _CANCEL_TIMEOUT_S = 90.0  # Slurm's KillWait is 30 s by default
 
 
@@ -57,9 +56,7 @@ class SlurmServer:
         self._profile, self._info_path, self._ours = profile, info_path, ours
         self._like = Endpoint("")  # its key, where server_info.txt has none, its headers and TLS
         self._log: Path | None = None
-        self._job: Job | None = None
-        self._asked_at = -1e9  # time.monotonic() of the last look, successful or not
-        self._away = False  # the last look got no answer
+        self._seen = Seen(job_id)
         self._incarnation = (0, "")  # restarts and start time when we attached
         self._log_from = 0  # what the log had when we attached, bytes
         self._stopped = False
@@ -137,7 +134,7 @@ class SlurmServer:
         if info_path.exists():
             info = read_server_info(info_path)
             if info.job_id and info.job_id.isdigit():
-                job = await _looked(info.job_id)
+                job = await looked(info.job_id)
                 if job.ended:
                     say(f"{info_path} is stale: it names job {info.job_id}, which {job.words()}")
                 elif info.model != profile.model.id:
@@ -170,9 +167,9 @@ class SlurmServer:
             return None
         same = (job.restarts, job.start) == self._incarnation
         if job.state == "RUNNING" and same:
-            if not await _refuses(self.endpoint):
+            if not await refuses_connections(self.endpoint):
                 return None
-            job = await self._settled(job)  # Slurm is seconds late: the server goes first, then its job
+            job = await self._seen.settled(job)  # Slurm is seconds late: the server goes first, then its job
             if job.state == "RUNNING":
                 return None  # whether a server that refuses connections comes back is its asker's to judge
         cause = self._cause(job)
@@ -209,7 +206,7 @@ class SlurmServer:
 
     def facts(self) -> dict[str, Any]:
         """Job id, node list, GPUs of the job (over all nodes), partition, restarts, Slurm's version."""
-        job = self._job or Job(self.job_id, "UNKNOWN")
+        job = self._seen.job or Job(self.job_id, "UNKNOWN")
         expected = gpus_per_node(self._profile) * self._profile.server.nodes
         return {
             "kind": self.kind,
@@ -249,18 +246,7 @@ class SlurmServer:
 
     async def look(self, timeout_s: float, max_age_s: float = 0.0) -> Job:
         """The job as Slurm sees it, at most so old. Raises SlurmAway."""
-        age_s = time.monotonic() - self._asked_at
-        if self._away and age_s < max_age_s * _AWAY_FACTOR:
-            raise SlurmAway("asked a moment ago")
-        if self._job is not None and age_s < max_age_s:
-            return self._job
-        self._away = True
-        try:
-            self._job = await slurm_control.look(self.job_id, timeout_s)
-            self._away = False
-        finally:
-            self._asked_at = time.monotonic()
-        return self._job
+        return await self._seen.look(timeout_s, max_age_s)
 
     def published(self) -> ServerInfo | None:
         """server_info.txt, if it is there and names this job."""
@@ -295,17 +281,6 @@ class SlurmServer:
         self._log_from = log.stat().st_size if log.exists() else 0
         return True
 
-    async def _settled(self, job: Job) -> Job:
-        """The job as soon as Slurm says more than RUNNING of one that is about to end."""
-        end = time.monotonic() + _SETTLE_S
-        while job.state == "RUNNING" and time.monotonic() < end:
-            await asyncio.sleep(0.25)
-            try:
-                job = await self.look(3.0)
-            except SlurmAway:
-                break
-        return job
-
     def _cause(self, job: Job) -> str | None:
         log = self._log or (Path(job.log) if job.log else None)
         return cause_in_log(log_tail(log, 1000, since=self._log_from)) if log else None
@@ -318,25 +293,3 @@ class SlurmServer:
     def last_line(self) -> str:
         """The log's last line, as the rest of a line of news."""
         return f"; its log says: {log_tail(self._log, 1)}" if self._log else ""
-
-
-async def _refuses(endpoint: Endpoint, timeout_s: float = 1.0) -> bool:
-    """Its host says that nobody listens there. A host that says nothing does not refuse. Costs the server no request."""
-    from yarl import URL
-
-    url = URL(endpoint.base_url)
-    try:
-        _, writer = await asyncio.wait_for(asyncio.open_connection(url.host or "", url.port), timeout_s)
-    except ConnectionRefusedError:
-        return True
-    except OSError as why:  # TimeoutError is one; a name with several addresses gives one error for all
-        return "refused" in str(why).lower()
-    writer.close()
-    return False
-
-
-async def _looked(job_id: str) -> Job:
-    try:
-        return await slurm_control.look(job_id)
-    except SlurmAway as why:
-        raise ServerError(f"Slurm does not answer ({why}); see `scontrol ping`") from why
