@@ -119,8 +119,8 @@ def prior_df(s2: Floats, df: Floats, expected: Floats) -> float:
     Never infinite: that no difference was seen is no proof that there is none. Formula: 2·trigamma⁻¹(τ²) as in Smyth
     (2004), Stat. Appl. Genet. Mol. Biol. 3; τ², the variance of the points' true ln variance, is the mean of the
     positive part of N(excess, its standard error), excess from the cube roots of s² / expected: nearly normal with
-    variance 2 / (9·df) when all are alike (Wilson and Hilferty 1931). Where it is beyond three standard errors, one more
-    is added, between one and three a part of it.
+    variance 2 / (9·df) when all are alike (Wilson and Hilferty 1931). Where it is beyond three standard errors, two more
+    are added, between one and three a part of them.
     """
     from scipy.special import ndtr
 
@@ -136,7 +136,7 @@ def prior_df(s2: Floats, df: Floats, expected: Floats) -> float:
     positive = excess * float(ndtr(z)) + error * math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
     # where points are seen to differ, its upper end: too small a difference names points that are merely noisy
     seen = min(1.0, max(0.0, (z - 1) / 2))
-    positive += seen * (chance + max(0.0, excess)) * math.sqrt(2 / (count - 1))
+    positive += 2 * seen * (chance + max(0.0, excess)) * math.sqrt(2 / (count - 1))
     tau2 = 9 * max(positive, 1e-6) / float(roots.mean()) ** 2
     return float(np.clip(2 * _inverse_trigamma(tau2), 0.5, 200.0))
 

@@ -39,9 +39,9 @@ class Assumed:
 # or day moves throughput and TPOT by 1.2 % or so, with the tails that 4 degrees of freedom give.
 _ASSUMED = {
     "ttft": Assumed(0.08, 0.08, 0.018, 0.01, 0.006),
-    "tpot": Assumed(0.01, 0.025, 0.012, 0.002, 0.0035),
-    "e2el": Assumed(0.01, 0.02, 0.012, 0.002, 0.0035),
-    "output_throughput": Assumed(0.01, 0.02, 0.012, 0.002, 0.0035),
+    "tpot": Assumed(0.01, 0.025, 0.012, 0.002, 0.0033),
+    "e2el": Assumed(0.01, 0.02, 0.012, 0.002, 0.0033),
+    "output_throughput": Assumed(0.01, 0.02, 0.012, 0.002, 0.0033),
 }
 
 
