@@ -86,7 +86,7 @@ def test_enough_waits_only_for_measured_requests_that_run() -> None:
 
 
 def test_without_a_warm_up_nothing_says_how_long_a_request_takes() -> None:
-    with pytest.raises(NotMeasured, match=r"load\.num_warmups above 0"):
+    with pytest.raises(NotMeasured, match="no request of the warm-up completed"):
         Stagger(staggered(), [])
 
 
@@ -126,6 +126,13 @@ def test_all_that_is_measured_runs_in_a_full_loop(sim: Simulator, workers: int) 
     beginnings = np.sort(records.send_s[~measured & (records.send_s > 0)])[:CONC]
     assert np.ptp(beginnings) > 0.5 * np.median(records.e2el_s()[measured]), "spread, not all at once"
     assert set(np.array(KINDS)[records.kind[~measured]].tolist()) <= {"completed", "cancelled"}
+
+
+def test_without_warm_ups_one_request_tells_how_long_it_takes(sim: Simulator) -> None:
+    run = load(staggered(sim.url, num_warmups=0))
+    assert int(run.records.completed.sum()) == 48
+    assert run.records.continuous
+    assert run.stats[0]["begun_over_s"] > 0.1
 
 
 def test_together_is_as_it_was(sim: Simulator) -> None:

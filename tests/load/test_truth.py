@@ -100,7 +100,7 @@ def sweep(url: str, folder: Path, slo: str) -> Sweep:
     profile: Profile = replace(
         demo,
         model=replace(demo.model, id="simulated", vocab_size=1000),
-        load=replace(demo.load, num_prompts=192, num_warmups=0),
+        load=replace(demo.load, num_prompts=192, num_warmups=0, start="together"),
         validity=Validity(),
         slo=replace(demo.slo, limits_s=parse_objectives(slo), overrides=()),
     )

@@ -159,8 +159,11 @@ def _run(plan: LoadPlan, control: Control) -> None:
     if not control.wait_go():
         raise _before_start(control.stop)
     warm = PhaseStats()
-    if files.warmups:
-        warm = loop.run(files.warmups, [time.time_ns()] * len(files.warmups), progress, None)
+    warmups = files.warmups
+    if files.filling and not warmups:
+        warmups = [files.filling.pop()]  # a staggered start has to know how long a request takes
+    if warmups:
+        warm = loop.run(warmups, [time.time_ns()] * len(warmups), progress, None)
     if warm.end is End.SILENT:
         raise EndedEarly(f"warm-up: {warm.stopped}", Ending(warm.end, warm.stopped))
     loop.open_all()

@@ -43,7 +43,7 @@ class Stagger:
         if not durations_s:
             raise NotMeasured(
                 "staggered start: no request of the warm-up completed, so nothing says over what time the streams are to "
-                "begin; set load.num_warmups above 0, or load.start = 'together'"
+                "begin; see what the server says, or set load.start = 'together'"
             )
         self.span_s = statistics.median(durations_s)
         self._phases = phases(plan)
