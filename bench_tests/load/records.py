@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bench_tests.errors import UsageError
 
-__all__ = ["COMPLETED", "KINDS", "Records"]
+__all__ = ["COMPLETED", "KINDS", "WITHDRAWN", "Records"]
 
 # The order is part of the file format: append, never reorder.
 KINDS = (
@@ -28,8 +28,10 @@ KINDS = (
     "malformed",  # what came was not the protocol
     "short",  # fewer or more tokens than asked for
     "cancelled",  # the run was interrupted; says nothing about the server
+    "withdrawn",  # cancelled on purpose (load.cancel): neither completed nor failed
 )
 COMPLETED = KINDS.index("completed")
+WITHDRAWN = KINDS.index("withdrawn")
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from bench_tests.errors import NotMeasured, UsageError
+from bench_tests.load.mix import cancel_after_s, model_of
 from bench_tests.load.plan import LoadPlan
 from bench_tests.load.prompts import IdPool, Ids, group_ids, lengths, prompt_ids
 from bench_tests.load.texts import exact_text, load_tokenizer
@@ -31,6 +32,7 @@ class Request:
     isl: int
     osl: int
     measured: bool = True
+    cancel_ns: int = 0  # from its send, when it is cancelled on purpose; 0: never
 
 
 class RequestFile:
@@ -76,12 +78,13 @@ class RequestFile:
     def _write(self, mine: range, first: int, measured: bool) -> list[Request]:
         plan, requests, offset = self.plan, [], self._file.tell()
         for i, (serial, prompt, isl, osl) in zip(mine, self._prompts(mine, first), strict=True):
-            data = self._request(prompt, osl, f"{plan.seed:x}-{serial}")
+            data = self._request(prompt, osl, f"{plan.seed:x}-{serial}", model_of(plan, serial))
             try:
                 self._file.write(data)
             except OSError as why:
                 raise NotMeasured(f"temporary folder: {why.strerror}; requests are kept there (set $TMPDIR)") from why
-            requests.append(Request(i, offset, len(data), isl, osl, measured))
+            cancel_ns = int(cancel_after_s(plan, serial) * 1e9) if measured else 0
+            requests.append(Request(i, offset, len(data), isl, osl, measured, cancel_ns))
             offset += len(data)
         return requests
 
@@ -124,10 +127,10 @@ class RequestFile:
             return b"[" + self.pool.as_json(positions) + b"]"
         return json.dumps(exact_text(self._tokenizer, self.pool.ids[positions].tolist())).encode()
 
-    def _request(self, prompt: bytes, osl: int, request_id: str) -> bytes:
+    def _request(self, prompt: bytes, osl: int, request_id: str, model: str = "") -> bytes:
         plan = self.plan
         url = urlsplit(plan.base_url)
-        fields = plan.load.fields(plan.model.id, osl)
+        fields = plan.load.fields(model or plan.model.id, osl)
         body = json.dumps(fields)[:-1].encode() + b', "prompt": ' + prompt + b"}"
         headers = {
             "Content-Type": "application/json",

@@ -11,7 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bench_tests.calibration.store import Calibration, calibration_for, calibration_path, host_facts
+from bench_tests.load.mix import model_of
 from bench_tests.load.plan import LoadPlan
 from bench_tests.load.records import Records
 from bench_tests.load.team import LoadRun
@@ -27,6 +30,7 @@ from bench_tests.sweep.point import Point
 from bench_tests.sweep.prefix import Prefix
 from bench_tests.sweep.profile import Profile
 from bench_tests.sweep.units import rate_word
+from bench_tests.verdict.by_model import by_model
 from bench_tests.verdict.decide import ERROR, Verdict
 from bench_tests.verdict.summary import summarize
 from bench_tests.verdict.validity import Check, RunFacts
@@ -169,6 +173,7 @@ class Facts:
             "max_concurrency": point.conc or None,
             "start_burst_share": burst_share(records, self.block(point)),
             **summarize(records, point.conc, goodput, self.block(point)),
+            **({"by_model": by_model(records, self._models(plan, records))} if plan and profile.load.models else {}),
             "verdict": verdict.word,
             "messages": list(verdict.messages),
             "slo": self.slo(point),
@@ -187,6 +192,11 @@ class Facts:
             "metadata": {**profile.load.metadata, **self.metadata},
             "records": records_file,
         }
+
+    def _models(self, plan: LoadPlan, records: Records) -> list[str]:
+        """The model that each row's request was sent to."""
+        first = plan.first_serial + np.where(records.measured, plan.num_warmups, 0)
+        return [model_of(plan, int(serial)) for serial in first + records.number]
 
     def client_facts(self, load: LoadRun | None, records: Records) -> dict[str, Any]:
         facts: dict[str, Any] = dict(host_facts()) | {"job_id": os.environ.get("SLURM_JOB_ID")}

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_tests.errors import UsageError
-from bench_tests.sweep import keys, settings
+from bench_tests.sweep import keys, serving, settings
 from bench_tests.sweep.point import Point, grid, loads
 from bench_tests.sweep.slo import Goodput, Slo, parse_goodput, parse_slo_table
 from bench_tests.sweep.workload import Workload
@@ -33,10 +33,10 @@ TABLES: dict[str, type] = {
     "tiers": settings.Tiers,
     "validity": settings.Validity,
     "regression": settings.Regression,
-    "server": settings.Server,
-    "container": settings.Container,
-    "slurm": settings.Slurm,
-    "sim": settings.Sim,
+    "server": serving.Server,
+    "container": serving.Container,
+    "slurm": serving.Slurm,
+    "sim": serving.Sim,
 }
 TOP_KEYS = ("name", "base", "description", "goodput", "slo")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # it becomes part of file names
@@ -57,10 +57,10 @@ class Profile:
     tiers: settings.Tiers = field(default_factory=settings.Tiers)
     validity: settings.Validity = field(default_factory=settings.Validity)
     regression: settings.Regression = field(default_factory=settings.Regression)
-    server: settings.Server = field(default_factory=settings.Server)
-    container: settings.Container = field(default_factory=settings.Container)
-    slurm: settings.Slurm = field(default_factory=settings.Slurm)
-    sim: settings.Sim = field(default_factory=settings.Sim)
+    server: serving.Server = field(default_factory=serving.Server)
+    container: serving.Container = field(default_factory=serving.Container)
+    slurm: serving.Slurm = field(default_factory=serving.Slurm)
+    sim: serving.Sim = field(default_factory=serving.Sim)
     slo: Slo = field(default_factory=Slo)
     goodput: Goodput | None = None
     sizes_said: bool = False  # whether the file names a parallel size of the server

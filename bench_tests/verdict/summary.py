@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench_tests.figures import figures_where
-from bench_tests.load.records import COMPLETED, KINDS, Records
+from bench_tests.load.records import COMPLETED, KINDS, WITHDRAWN, Records
 from bench_tests.verdict.confidence import quantile_interval
 from bench_tests.verdict.in_step import in_step
 
@@ -196,11 +196,13 @@ def summarize(
     good = _good(records, goodput_s) if goodput_s else None
     queue = records.queue_s()[done]
     connect = records.connect_s[done & (records.connect_s > 0)]
-    failed = records.kind[records.measured & (records.kind != COMPLETED)]
+    withdrawn = int((records.measured & (records.kind == WITHDRAWN)).sum())
+    failed = records.kind[records.measured & ~np.isin(records.kind, [COMPLETED, WITHDRAWN])]
     return {
         "duration": duration,
         "completed": completed,
-        "failed": measured - completed,
+        "failed": measured - completed - withdrawn,
+        "cancelled_on_purpose": withdrawn,
         "good_completed": good,
         "total_input": total_input,
         "total_input_tokens": total_input,

@@ -397,6 +397,9 @@ class Loop:
         for stream in self.streams:
             if stream.request is None or stream.channel is None:
                 continue
+            if stream.request.cancel_ns and now - stream.send_ns >= stream.request.cancel_ns:
+                self._finish(stream, ("withdrawn", ""))
+                continue
             words = self._silence(stream, now)
             if words:
                 self._count_silent(now, words)

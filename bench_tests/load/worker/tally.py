@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bench_tests.load.records import COMPLETED, KINDS, Records
+from bench_tests.load.records import COMPLETED, KINDS, WITHDRAWN, Records
 from bench_tests.load.requests import Request
 from bench_tests.load.worker.framing import WHOLE, BadFraming, Framing
 from bench_tests.load.worker.spool import Spool
@@ -126,7 +126,7 @@ class Tally:
             judged = (first - raw.due_ns) / NS if self.from_due else ttft
             self.outcomes.append((request.index, judged, tpot))
         else:
-            self.failed += 1
+            self.failed += answer.kind != WITHDRAWN
             self.outcomes.append((request.index, None, None))
 
     def _check_length(self, request: Request, answer: Answer) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from bench_tests.load.records import KINDS, Records
+from bench_tests.load.records import KINDS, WITHDRAWN, Records
 from bench_tests.sweep.settings import Validity
 from bench_tests.verdict.checks.check import Check, RunFacts
 
@@ -16,8 +16,8 @@ MAX_RESENT = 0.01  # requests that meet a connection which the server is just cl
 
 
 def failed(records: Records, limits: Validity) -> Check:
-    measured = int(records.measured.sum())
-    bad = records.measured & ~records.completed
+    measured = int((records.measured & (records.kind != WITHDRAWN)).sum())
+    bad = records.measured & ~records.completed & (records.kind != WITHDRAWN)
     failed = int(bad.sum())
     share = failed / measured if measured else 1.0
     ok = measured > 0 and share <= limits.max_failed_share and failed < measured
