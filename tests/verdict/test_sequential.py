@@ -62,6 +62,7 @@ def test_a_spent_budget_is_a_verdict_or_insufficient() -> None:
     assert budget.decided_at is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("conc", "icc"), [(8, 0.0), (64, 0.5)])
 def test_wrong_verdicts_at_the_limit_stay_rare(conc: int, icc: float) -> None:
     rng = np.random.default_rng(21)
