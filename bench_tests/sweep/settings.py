@@ -188,7 +188,7 @@ class Validity:
     )
     max_gathered_share: float = key(
         number(0, 1),
-        0.05,
+        0.01,
         "answers whose events something in between delivered together, where an objective depends on their times",
     )
     max_pause: float = key(parse_duration_s, 0.25, "longest time in which a load process did not look at its sockets")
