@@ -22,6 +22,16 @@ needs_vllm = pytest.mark.skipif(not VLLM, reason="no vLLM: set $BENCH_VLLM (test
 
 ENGINE = ["--load-format", "dummy", "--max-model-len", "16384", "--enforce-eager", "--dtype", "bfloat16"]
 # two cores are shared by the engine and the client: where it is held back is not what these tests are about
+LENIENT = """
+[validity]
+max_core_wait = "1s"
+max_pause = "30s"
+max_blur_share = 1.0
+max_gathered_share = 1.0
+max_lateness = "10s"
+min_rate_share = 0.1
+min_concurrency_share = 0.5
+"""
 PROFILE = """
 name = "tiny"
 base = "demo"

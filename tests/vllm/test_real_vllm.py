@@ -6,6 +6,7 @@ command (tests/vllm/install.sh makes one); without it these tests are skipped.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -19,11 +20,14 @@ import numpy as np
 import pytest
 
 from bench_tests.load.records import Records
+from bench_tests.load.workload.cache_theory import block_hashes, hit_tokens
+from bench_tests.load.workload.content import trace_positions
+from bench_tests.load.workload.trace_formats import read_trace
 from bench_tests.server.client import get
 from bench_tests.server.metrics import read_metrics
 from bench_tests.server.served import Endpoint
 from tests.support.processes import wait_for
-from tests.vllm.conftest import ENGINE, VLLM, busy, needs_vllm, sweep
+from tests.vllm.conftest import ENGINE, LENIENT, VLLM, busy, needs_vllm, sweep
 
 pytestmark = needs_vllm
 
@@ -245,3 +249,29 @@ def test_an_engine_that_stalls_is_no_result(tmp_path: Path, server: Endpoint, en
     # which limit, depends on where the engine was stopped: it hands out its tokens by the hundred
     assert "silent for 4 s in the stream" in outcome.out or "no first token within 10 s" in outcome.out, outcome.out
     assert wait_for(lambda: busy(server) == 0, 60)
+
+
+def test_a_trace_hits_the_prefix_cache_as_theory_says(tmp_path: Path, server: Endpoint) -> None:
+    """Two conversations that grow, one request after the other: hits to within a block a request."""
+    rows = []
+    for i in range(12):
+        chat, turn = i % 2, i // 2
+        n = 200 + 260 * turn
+        rows.append({"timestamp": 1500 * i, "input_length": n, "output_length": 4,
+                     "hash_ids": [100 * chat + k for k in range(-(-n // 512))]})  # fmt: skip
+    path = tmp_path / "trace.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    profile = (
+        'base = "demo"\nname = "traced"\n[model]\nid = "tiny"\nvocab_size = 4096\n[slo]\np99_ttft = "60s"\np99_tpot = "10s"\n'
+        + LENIENT
+    )
+    outcome = sweep(tmp_path, server, f"--trace={path}", profile=profile)
+    assert outcome.code == 0, outcome.out
+    [result] = outcome.results().values()
+    trace = read_trace(path)
+    prompts = [trace_positions(trace, i, 1, 4000) for i in range(len(trace))]
+    theory = int(hit_tokens([block_hashes(p, 16) for p in prompts], [len(p) for p in prompts], 16).sum())
+    assert result["completed"] == 12
+    assert result["total_input_tokens"] == int(trace.input_tokens.sum())
+    assert abs(result["server"]["counted"]["cached_tokens"] - theory) <= 16 * len(trace)
+    assert theory > 3000
