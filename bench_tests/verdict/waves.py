@@ -26,7 +26,7 @@ def burst_share(records: Records, block: int) -> float | None:
 
 
 def wave_words(records: Records, objective: Objective, block: int, burst_out: bool) -> str:
-    """`; that of the start burst (0.43 s without it) and of waves (94 % in step): --start staggered has neither`, for a
+    """`; that of the start burst (0.43 s without it) and of waves (94 % in step); --start staggered breaks them`, for a
     TTFT that is too high; "" where neither has to do with it. `burst_out`: the figure has no start burst in it.
     """
     if objective.latency != "ttft" or block < 2 or records.continuous or records.open_loop:
@@ -41,4 +41,4 @@ def wave_words(records: Records, objective: Objective, block: int, burst_out: bo
     step = in_step(records)
     if step is not None and step >= max(IN_STEP, 2 / float(np.sqrt(block))):
         causes.append(f"of waves ({step:.0%} in step)".replace("%", " %"))
-    return f"; that {' and '.join(causes)}: --start staggered has neither" if causes else ""
+    return f"; that {' and '.join(causes)}; --start staggered breaks {'them' if len(causes) > 1 else 'it'}" if causes else ""
