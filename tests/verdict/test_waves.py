@@ -44,7 +44,7 @@ def test_the_start_burst_is_named_with_the_figure_without_it() -> None:
     ttft = even(0.4)
     ttft[:CONC] = 1.6
     words = said(run(ttft, 10.0))
-    assert "that of the start burst (400.0 ms without it): --start staggered" in words
+    assert "that of the start burst (400.0 ms without it); --start staggered" in words
     assert "waves" not in words
 
 
