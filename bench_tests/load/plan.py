@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 from bench_tests.sweep.settings import Load, Model, Timeouts
@@ -81,9 +82,13 @@ class LoadPlan:
             return UNCAPPED_STREAMS
         return self.conc // self.workers + (self.worker < self.conc % self.workers)
 
-    def share(self, count: int) -> range:
-        """Which of `count` requests of the whole run are this process's."""
-        return range(self.worker, count, self.workers)
+    def share(self, count: int) -> Sequence[int]:
+        """Which of `count` requests of the whole run are this process's: as many as it has streams, so that all
+        processes end together. Formula: stream i mod conc, whose process is stream mod workers; without a cap i mod workers.
+        """
+        if not self.capped:
+            return range(self.worker, count, self.workers)
+        return [i for i in range(count) if i % self.conc % self.workers == self.worker]
 
 
 def _hashable(value: object) -> object:

@@ -31,6 +31,7 @@ KINDS = (
     "withdrawn",  # cancelled on purpose (load.cancel): neither completed nor failed
 )
 COMPLETED = KINDS.index("completed")
+CANCELLED = KINDS.index("cancelled")
 WITHDRAWN = KINDS.index("withdrawn")
 
 Floats = NDArray[np.float64]
@@ -90,8 +91,9 @@ class Records:
         if not self.measured.any() or np.isnan(self.send_s[self.measured]).all():
             return False
         first = np.nanmin(self.send_s[self.measured])
-        others = ~self.measured & (self.send_s < first)
-        return bool(((self.end_s > first) | np.isnan(self.end_s))[others].any())
+        # without an end: given up when all that is measured had ended; a warm-up that failed has none either
+        given_up = np.isnan(self.end_s) & (self.kind == CANCELLED)
+        return bool(((self.end_s > first) | given_up)[~self.measured & (self.send_s < first)].any())
 
     def ttft_s(self) -> Floats:
         """Time to first token of each request, seconds, shape (n,). Formula: first − send."""

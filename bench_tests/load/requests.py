@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -75,7 +75,7 @@ class RequestFile:
     def close(self) -> None:
         self._file.close()
 
-    def _write(self, mine: range, first: int, measured: bool) -> list[Request]:
+    def _write(self, mine: Sequence[int], first: int, measured: bool) -> list[Request]:
         plan, requests, offset = self.plan, [], self._file.tell()
         for i, (serial, prompt, isl, osl) in zip(mine, self._prompts(mine, first), strict=True):
             data = self._request(prompt, osl, f"{plan.seed:x}-{serial}", model_of(plan, serial))
@@ -98,7 +98,7 @@ class RequestFile:
             offset += len(data)
         return requests
 
-    def _prompts(self, mine: range, first: int) -> Iterator[tuple[int, bytes, int, int]]:
+    def _prompts(self, mine: Sequence[int], first: int) -> Iterator[tuple[int, bytes, int, int]]:
         """Serial number, prompt as JSON, its tokens and the tokens that are asked for, of each; made one by one."""
         plan, trace = self.plan, self._trace
         serials = [plan.first_serial + first + i for i in mine]

@@ -87,7 +87,7 @@ def steady_window(records: Records, conc: int) -> Window | None:
         if np.isnan(records.end_s[sent]).all():
             return None
         return Window(float(records.send_s[sent].min()), float(np.nanmax(records.end_s[sent])))
-    waits = np.isin(records.kind, [KINDS.index("stalled"), KINDS.index("cancelled")])
+    waits = np.isin(records.kind, [KINDS.index("stalled"), KINDS.index("cancelled"), WITHDRAWN])
     sent = records.measured & ~np.isnan(records.send_s) & (waits | ~np.isnan(records.last_s))
     send = records.send_s[sent]
     last = records.end_s[sent]

@@ -79,9 +79,9 @@ def test_beyond_the_vocabulary_two_tokens_tell_prompts_apart() -> None:
 @pytest.mark.parametrize("workers", [2, 3, 4])
 def test_the_prompts_do_not_depend_on_how_many_share_them(workers: int) -> None:
     plan = change_plan(PLAN, range_ratio=0.3, num_prompts=13)
-    shares = [bodies(replace(plan, workers=workers, worker=w)) for w in range(workers)]
-    together = [shares[i % workers][i // workers] for i in range(13)]
-    assert together == bodies(plan)
+    plans = [replace(plan, workers=workers, worker=w) for w in range(workers)]
+    together = {i: body for each in plans for i, body in zip(each.share(13), bodies(each), strict=True)}
+    assert [together[i] for i in range(13)] == bodies(plan)
 
 
 def test_the_seed_decides() -> None:

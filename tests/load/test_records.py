@@ -63,9 +63,18 @@ def test_latencies_by_hand() -> None:
     assert np.isnan(SOME.ttft_s()[2:]).all()
 
 
+@pytest.mark.parametrize(("kind", "continuous"), [("http", False), ("cut_off", False), ("cancelled", True)])
+def test_a_warm_up_that_failed_makes_no_staggered_start(kind: str, continuous: bool) -> None:
+    some = records(
+        [-2.0, -1.0, 0.0], [[-1.5, -1.0], [], [0.5, 1.0]], ["completed", kind, "completed"], [False, False, True]
+    )
+    assert some.continuous is continuous
+
+
 def test_the_kinds_order_is_part_of_the_format() -> None:
     assert KINDS == (
         "completed", "connect", "http", "error_event", "cut_off", "stalled", "malformed", "short", "cancelled",
+        "withdrawn",
     )  # fmt: skip
 
 

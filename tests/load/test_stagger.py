@@ -19,7 +19,7 @@ from bench_tests.load.team import LoadRun, run_load
 from bench_tests.load.worker.stagger import Stagger, phases
 from bench_tests.sim.simulator import SimSpec, Simulator
 from bench_tests.verdict.in_step import in_step
-from bench_tests.verdict.summary import summarize
+from bench_tests.verdict.summary import mean_in_flight, steady_window, summarize
 from tests.support.plans import make_plan
 
 CONC = 8
@@ -79,9 +79,13 @@ def test_enough_waits_only_for_measured_requests_that_run() -> None:
     order = Stagger(staggered(conc=2), [1.0])
     order.begin([(request(i), 0) for i in range(9)], [request(i, False) for i in range(6)], 0)
     order.more()
-    order.enough(running=1)
+    order.enough(running=2)
     assert not order.done
-    order.ended(request(0), deque(), 0)
+    todo: deque[tuple[Request, int]] = deque()
+    order.ended(request(0), todo, 0)
+    assert [each.measured for each, _ in todo] == [False], "the loop stays full for the one that still runs"
+    assert not order.done
+    order.ended(request(1), todo, 0)
     assert order.done
 
 
@@ -166,6 +170,18 @@ def test_a_sequential_run_that_has_enough_finishes_what_runs(sim: Simulator) -> 
     assert run.ending.kind is End.ENOUGH
     assert 10 <= int(records.measured.sum()) < 400
     assert records.completed.sum() == records.measured.sum()
+    window = steady_window(records, CONC)
+    assert window is not None
+    share = mean_in_flight(records, window) / CONC
+    assert share > 0.95, "full until the last one has ended, or the check of the concurrency would make it an ERROR"
+
+
+@pytest.mark.parametrize("conc", [3, 5])
+def test_each_process_has_as_many_requests_as_it_has_streams(conc: int) -> None:
+    plans = [staggered(conc=conc, workers=2, worker=worker) for worker in range(2)]
+    shares = [plan.share(10 * conc) for plan in plans]
+    assert [len(share) for share in shares] == [10 * plan.streams for plan in plans]
+    assert sorted(i for share in shares for i in share) == list(range(10 * conc))
 
 
 def test_a_server_that_refuses_leaves_every_measured_request_counted() -> None:

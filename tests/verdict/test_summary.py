@@ -157,6 +157,15 @@ def test_a_request_without_an_end_stays_in_flight() -> None:
     assert (window.start_s, window.end_s) == (0.0, 2.0)
 
 
+def test_a_request_that_was_cancelled_before_its_first_token_was_in_flight_until_then() -> None:
+    some = records([0.0, 0.0, 1.0], [[], [0.5, 2.0], [1.5, 2.0]], ["withdrawn", "completed", "completed"],
+                   end_s=[1.0, 2.0, 2.0])  # fmt: skip
+    window = steady_window(some, 2)
+    assert window is not None
+    assert (window.start_s, window.end_s) == (0.0, 2.0)
+    assert mean_in_flight(some, window) == pytest.approx(2.0)
+
+
 def test_refused_requests_do_not_stay_in_flight() -> None:
     sends = [float(i // 2) for i in range(20)]
     events = [[] if i % 5 == 0 else [s + 0.5, s + 1.0] for i, s in enumerate(sends)]

@@ -197,6 +197,8 @@ class Loop:
             return
         raw = Raw(request, stream.due_ns, stream.send_ns, stream.connect_s, stream.buf, stream.framing,
                   stream.ends, stream.stamps, stream.reads, stream.polls, failure)  # fmt: skip
+        if failure is not None and failure[0] == "withdrawn":
+            raw.withdrawn_ns = time.time_ns()
         self.pending.append(raw)
         self.pending_bytes += len(stream.buf)
         self.active -= 1
@@ -204,7 +206,7 @@ class Loop:
             self.stagger.ended(request, self.todo, time.time_ns())
         stream.request, stream.unsent, stream.retried, stream.used = None, None, False, True
         stream.buf, stream.connect_s, stream.send_ns = bytearray(), 0.0, 0
-        if failure is None or failure[0] not in ("stalled", "connect"):
+        if failure is None or failure[0] not in ("stalled", "connect", "withdrawn"):
             self.silent = 0
         if failure is not None or not raw.framing.keep_alive:
             self.pool.drop(stream)

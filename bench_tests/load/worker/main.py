@@ -25,6 +25,8 @@ import sys
 import time
 from typing import Any
 
+import numpy as np
+
 from bench_tests.errors import BenchError, UsageError
 from bench_tests.load.arrivals import schedule_s
 from bench_tests.load.ending import End, EndedEarly, Ending
@@ -171,7 +173,7 @@ def _run(plan: LoadPlan, control: Control) -> None:
     if control.stop or not control.wait_go():
         raise _before_start(control.stop)
     zero = time.time_ns()
-    due_s = schedule_s(plan)[plan.worker :: plan.workers]
+    due_s = schedule_s(plan)[np.array(plan.share(plan.num_prompts), np.intp)]
     stagger = Stagger(plan, tally.warm_s) if plan.filling else None
     stats = loop.run(files.requests, [zero + int(s * 1e9) for s in due_s], progress, stagger)
     loop.close()

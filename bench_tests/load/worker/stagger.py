@@ -20,7 +20,7 @@ from bench_tests.load.requests import Request
 
 __all__ = ["Stagger", "phases"]
 
-_PHASES = 2**61  # the random numbers' part that is the phases'; arrivals and prompts have others
+_PHASES = 2**53  # the random numbers' part that is the phases'; arrivals and prompts have others
 
 Due = deque[tuple[Request, int]]
 
@@ -80,9 +80,8 @@ class Stagger:
         return self.filled and self.owed <= 0
 
     def enough(self, running: int) -> None:
-        """No further request is needed; `running`: measured ones that are finished all the same."""
+        """No further measured request is needed; `running`: those that are finished all the same, in a full loop."""
         self.filled, self._measured, self.owed = True, (), running
-        self._spare.clear()
 
     def unsent(self) -> Sequence[tuple[Request, int]]:
         """Measured requests that were never given."""

@@ -53,6 +53,7 @@ class Raw:
     reads: array[int]  # when the loop read
     polls: array[int]  # when the loop last knew that there was nothing more to read
     failure: tuple[str, str] | None  # kind and words, where the loop itself saw the request fail
+    withdrawn_ns: int = 0  # when it was cancelled on purpose: until then it was in flight; 0: it was not
 
 
 class Tally:
@@ -98,6 +99,7 @@ class Tally:
             end, together = int(stamps[-1]), len(place)
             if len(merged):
                 together -= _gathered(raw, stamps, merged, (last - first) / (len(place) - 1), len(place))
+        end = raw.withdrawn_ns or end
         self._check_length(raw.request, answer)
         if answer.error:  # the key may also have come escaped, or in two chunks; only then is it cut
             for secret in self.secrets:
