@@ -57,6 +57,12 @@ def test_a_clean_run_is_not_doubted() -> None:
     assert tripped(run(400), facts(num_prompts=400, cached_tokens=0.0, calibrated_events_per_s=100.0)) == []
 
 
+def test_a_staggered_start_that_was_none_has_no_verdict() -> None:
+    about = facts(client=[{**QUIET, "begun_over_s": 0.8}, {**QUIET, "begun_over_s": 0.0}])
+    assert tripped(run(), about) == ["start"]
+    assert tripped(run(), facts(client=[{**QUIET, "begun_over_s": 0.8}, {**QUIET, "begun_over_s": None}])) == []
+
+
 def some_failed(share: float) -> Records:
     bad = int(40 * share)
     return run(kind=["stalled"] * bad + ["completed"] * (40 - bad))

@@ -191,9 +191,7 @@ def _run(plan: LoadPlan, control: Control) -> None:
         "max_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "process_cpu_s": time.process_time(),  # all of it: imports, prompts, warm-up, parsing, records
         "uncounted": len(tally.uncounted),
-        "begun_over_s": stagger.span_s
-        if stagger is not None
-        else None,  # a staggered start: the duration it was spread over
+        "begun_over_s": stagger.span_s if stagger else None,  # of a staggered start; 0: no warm-up told a duration
     }
     control.say("done", records, bytes=len(records), stats=facts)
 

@@ -19,7 +19,20 @@ def asked_load(records: Records, facts: RunFacts, limits: Validity) -> list[Chec
     """The checks of the kind of load that was asked."""
     if math.isfinite(facts.request_rate):
         return [*_rate(records, facts, limits), (_held if facts.point.conc else _late)(records, facts, limits)]
-    return [_concurrency(records, facts, limits)]
+    checks = [_concurrency(records, facts, limits)]
+    return checks if _begun_as_asked(facts) else [*checks, _at_once()]
+
+
+def _begun_as_asked(facts: RunFacts) -> bool:
+    """Whether each process's streams of a staggered start were spread over a request's duration."""
+    return not any(stats.get("begun_over_s") == 0.0 for stats in facts.client)
+
+
+def _at_once() -> Check:
+    return Check("start", False, 0.0, None, "s", (
+        "no request of the warm-up completed, so nothing told over what time a staggered start spreads its streams, and "
+        "they began at one moment; see why the warm-up failed, or give --start together"
+    ))  # fmt: skip
 
 
 def _rate(records: Records, facts: RunFacts, limits: Validity) -> list[Check]:
