@@ -24,7 +24,9 @@ def by_model(records: Records, models: Sequence[str]) -> dict[str, dict[str, Any
         found[name] = {
             "completed": int(done.sum()),
             "failed": int((of & ~records.completed & (records.kind != WITHDRAWN)).sum()),
-            "total_output_tokens": int(records.output_tokens[done].clip(0).sum()),
+            "total_output_tokens": None
+            if (records.output_tokens[done] < 0).any()
+            else int(records.output_tokens[done].sum()),
             **{
                 f"{stat}_{of_what}": figure(values[of_what], stat)
                 for of_what in ("ttft", "tpot", "e2el")

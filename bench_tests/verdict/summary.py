@@ -119,11 +119,16 @@ def input_tokens(records: Records) -> NDArray[np.int64]:
     return np.where(records.input_tokens < 0, records.asked_input, records.input_tokens)
 
 
-def _rates(records: Records, window: Window) -> dict[str, float]:
+def uncounted(records: Records) -> bool:
+    """Whether an answer's tokens are unknown: the server gave no usage, and no tokenizer could count them."""
+    return bool((records.output_tokens[records.completed] < 0).any())
+
+
+def _rates(records: Records, window: Window) -> dict[str, float | None]:
     """Output, input and request throughput in a window, per second: tokens by the moment they arrived, inputs by their
     first token, requests by their end. Each event stands for its share of its answer's tokens; one that was not finished
     has as many an event as the others. Those that kept a staggered loop full count like the measured ones: the server
-    worked on them too.
+    worked on them too. Without a count of all tokens there is no output throughput.
     """
     counted = records.completed
     if records.continuous:
@@ -138,7 +143,7 @@ def _rates(records: Records, window: Window) -> dict[str, float]:
     ended = counted & (records.kind == COMPLETED) & (records.last_s >= window.start_s)
     ended &= records.last_s <= window.end_s
     return {
-        "output_throughput": output / window.duration_s,
+        "output_throughput": None if uncounted(records) else output / window.duration_s,
         "input_throughput": float(input_tokens(records)[begun].sum() / window.duration_s),
         "request_throughput": float(ended.sum() / window.duration_s),
     }
@@ -179,12 +184,12 @@ def summarize(
         duration = float(np.nanmax(records.last_s[sent]) - records.send_s[sent].min())
     completed, measured = int(done.sum()), int(records.measured.sum())
     total_input = int(input_tokens(records)[done].sum())
-    total_output = int(records.output_tokens[done].clip(0).sum())
+    total_output = None if uncounted(records) else int(records.output_tokens[done].sum())
 
-    def per_second(amount: float) -> float | None:
-        return amount / duration if duration and completed else None
+    def per_second(amount: float | None) -> float | None:
+        return amount / duration if amount is not None and duration and completed else None
 
-    rates = {
+    rates: dict[str, float | None] = {
         "request_throughput": per_second(completed),
         "input_throughput": per_second(total_input),
         "output_throughput": per_second(total_output),

@@ -28,7 +28,7 @@ def check_run(records: Records, facts: RunFacts, limits: Validity) -> list[Check
             client.lag(records),
             client.calibration(records, facts),
             arrivals.tokens_per_event(records),
-            answers.counted(facts),
+            answers.counted(records, facts),
             answers.few(records, limits),
         ]
     checks.append(_server(facts))

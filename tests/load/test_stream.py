@@ -169,6 +169,31 @@ def test_a_compressed_stream_is_refused(line: bytes, words: str) -> None:
     assert words in answer.error
 
 
+@pytest.mark.parametrize(
+    "line", [b"", b"content-type: text/plain; charset=utf-8\r\n", b"content-type: application/json\r\n"]
+)
+@pytest.mark.parametrize("before", [b"", b": ping\n\n", b"\xef\xbb\xbf", b"\n\n", b"event: message\n"])
+def test_a_stream_of_events_is_one_whatever_its_type_is_called(line: bytes, before: bytes) -> None:
+    parts = [before + event(" a"), event(" b", "length"), usage_event(4, 2), DONE]
+    head = b"HTTP/1.1 200 OK\r\n" + line + b"transfer-encoding: chunked\r\n\r\n"
+    answer = parse(chunked(*parts, head=head))
+    assert (kind(answer), answer.error) == ("completed", "")
+    assert (answer.output_tokens, len(answer.ends)) == (2, 2)
+
+
+def test_lines_of_json_are_no_events() -> None:
+    line = event(" a", "length")[6:-1]
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n"
+    answer = parse(chunked(line, line, head=head))
+    assert kind(answer) == "malformed"
+    assert "application/x-ndjson" in answer.error
+
+
+def test_no_prompt_is_of_0_tokens() -> None:
+    answer = parse(chunked(event(" a"), event(" b", "length"), usage_event(0, 2), DONE))
+    assert (kind(answer), answer.input_tokens, answer.output_tokens) == ("completed", -1, 2)
+
+
 def test_a_page_of_200_is_no_stream() -> None:
     page = b"<html><h1>Please log in</h1></html>"
     answer = parse(

@@ -120,6 +120,9 @@ def test_without_kernel_stamps_the_reads_time_counts_and_is_uncertain() -> None:
         (4, True, "length", "short"),
         (4, True, "stop", "short"),
         (4, False, "stop", "completed"),
+        (4, False, "eos_token", "completed"),  # the same in TGI's words
+        (4, False, "abort", "short"),
+        (4, False, "content_filter", "short"),
         (4, False, "length", "short"),  # cut short by the context
         (6, True, "length", "short"),
         (6, False, "stop", "short"),

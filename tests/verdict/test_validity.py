@@ -16,6 +16,7 @@ from bench_tests.sweep.point import Point
 from bench_tests.sweep.settings import Validity
 from bench_tests.sweep.slo import Objective
 from bench_tests.verdict.decide import ERROR, FAILED, PASSED, decide
+from bench_tests.verdict.summary import summarize
 from bench_tests.verdict.validity import Check, RunFacts, check_run
 from tests.support.make_records import records
 
@@ -212,6 +213,47 @@ def test_answers_that_came_in_clumps_have_no_verdict_on_their_times(together: in
     check = checks(arrived(together), about)["gathered_stream"]
     for words in ("proxy_buffering off", "option http-no-delay", "p99_ttft"):
         assert (words in check.text) == bool(expected)
+
+
+@pytest.mark.parametrize("osl", [2, 3])
+def test_short_answers_that_came_whole_were_gathered(osl: int) -> None:
+    about = facts(asserted=[Objective("p99_tpot", 5.0)], point=Point(10, osl, 4))
+    assert "gathered_stream" in tripped(arrived(osl, osl), about)
+    assert "gathered_stream" not in tripped(arrived(1, osl), about)
+    of = arrived(1, osl)
+    some = replace(of, moments=np.where(np.arange(40) % 3 == 0, 1, of.moments))
+    assert "gathered_stream" not in tripped(some, about), "a busy host reads two events at once now and then"
+
+
+def test_one_event_of_several_tokens_is_no_gathering() -> None:
+    about = facts(asserted=[Objective("p99_ttft", 5.0)], point=Point(10, 3, 4))
+    assert "gathered_stream" not in tripped(arrived(1, 1, output_tokens=[3] * 40, asked_output=[3] * 40), about)
+
+
+def test_events_that_came_two_at_a_time_are_told() -> None:
+    about = facts(asserted=[Objective("p99_ttft", 5.0)], point=Point(10, 8, 4))
+    check = checks(arrived(2), about)["gathered_stream"]
+    assert check.ok
+    assert "2.0 at a time" in check.text
+    assert checks(arrived(1), about)["gathered_stream"].text == ""
+
+
+def test_tokens_that_nobody_counted_are_unknown() -> None:
+    of = run(output_tokens=[-1] * 40)
+    found = checks(of, facts(client=[{**QUIET, "uncounted": 40}]))
+    assert not found["tokens"].ok
+    assert "--tokenizer" in found["tokens"].text
+    assert "counted_by_tokenizer" not in found, "no tokenizer counted them"
+    figures = summarize(of, 4)
+    assert (figures["output_throughput"], figures["total_output"], figures["total_token_throughput"]) == (None,) * 3
+    assert figures["input_throughput"] > 0
+    assert figures["steady_state"]["output_throughput"] is None
+
+
+def test_a_usage_that_counts_no_prompts_leaves_them_as_sent() -> None:
+    of = run(input_tokens=[-1] * 40)
+    assert tripped(of, facts()) == []
+    assert "as sent" in checks(of, facts())["counted_by_tokenizer"].text
 
 
 def test_clumps_are_a_note_where_no_objective_depends_on_them() -> None:

@@ -22,6 +22,9 @@ __all__ = ["Answer", "parse_answer", "split_events"]
 MAX_WORDS = 4096  # characters of a server's message that are read; the tally keeps less, without the key
 MAX_TOKENS = 1 << 48  # a count beyond is no count
 BOM = b"\xef\xbb\xbf"
+_EVENTS = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?:data|event|id|retry)?:"
+)  # a stream of events, whatever its type is called
 
 
 @dataclass
@@ -59,7 +62,7 @@ def parse_answer(raw: bytearray, framing: Framing) -> Answer:
         answer.fail("malformed", f"content-encoding {encoding.decode('latin-1')} although identity was asked")
         return answer
     content_type = framing.headers.get(b"content-type", b"")
-    if not content_type.lower().startswith(b"text/event-stream"):
+    if not content_type.lower().startswith(b"text/event-stream") and _EVENTS.match(body) is None:
         kind = content_type.decode("latin-1") or "nothing"
         answer.fail("malformed", f"content-type {kind}, not text/event-stream: {error_text(body)}")
         return answer
@@ -234,7 +237,10 @@ def _tokens(answer: Answer, usage: Any, with_text: int, texts: list[str]) -> Non
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         answer.fail("malformed", f"usage without token counts: {str(usage)[:80]}")
         return
-    answer.input_tokens, answer.output_tokens = counts[:2]
+    answer.input_tokens, answer.output_tokens = (
+        counts[0] or -1,
+        counts[1],
+    )  # no prompt is of 0 tokens: none were counted
     answer.cached_tokens = counts[2] if details else -1
     if with_text > answer.output_tokens:
         answer.fail(

@@ -26,6 +26,8 @@ __all__ = ["Raw", "Tally"]
 NS = 1e9
 MAX_ERROR = 300  # characters of a failure's words that are kept
 WARM = 4096  # durations of warm-ups that are kept
+# what servers call an end that the model itself chose: OpenAI, TGI, others; not "length", "abort" or "content_filter"
+STOPS = ("stop", "eos", "eos_token", "stop_sequence", "end_turn", "tool_calls", "function_call")
 RECOUNTED = 10  # a text made of tokens may be cut into others when it is counted: a tenth more or fewer, at most
 
 # One finished request, as the spool keeps it. Moments in ns of CLOCK_REALTIME, 0: there is none.
@@ -137,7 +139,7 @@ class Tally:
 
     def _short(self, asked: int, got: int, finish_reason: str) -> str:
         """What is wrong with so many output tokens, -1 for unknown; "" when they are what was asked."""
-        wrong = got > asked or (got < asked and (self.ignore_eos or finish_reason != "stop"))
+        wrong = got > asked or (got < asked and (self.ignore_eos or finish_reason not in STOPS))
         return f"{got} output tokens of {asked} asked (finish_reason {finish_reason})" if got >= 0 and wrong else ""
 
     def recount(self, row: int, output_tokens: int) -> None:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from bench_tests.load.records import KINDS, WITHDRAWN, Records
 from bench_tests.sweep.settings import Validity
 from bench_tests.verdict.checks.check import Check, RunFacts
+from bench_tests.verdict.summary import uncounted
 
 __all__ = ["cached", "counted", "failed", "few", "preempted", "prefix_hits", "resent", "tokens"]
 
@@ -57,16 +58,16 @@ def resent(records: Records, facts: RunFacts) -> Check | None:
 
 def tokens(records: Records) -> Check:
     done = records.completed
-    uncounted = int((records.output_tokens[done] < 0).sum())
-    if uncounted:
+    if uncounted(records):
+        unknown = int((records.output_tokens[done] < 0).sum())
         return Check(
             "tokens",
             False,
-            float(uncounted),
+            float(unknown),
             0.0,
             "requests",
-            f"{uncounted} answers came without usage and no tokenizer could count them; "
-            "set model.tokenizer in the profile",
+            f"{unknown} answers came without usage and no tokenizer could count them; give --tokenizer NAME (a folder, "
+            "or a name that transformers can load)",
         )
     got, asked = records.input_tokens[done], records.asked_input[done]
     known = got >= 0
@@ -81,8 +82,6 @@ def tokens(records: Records) -> Check:
                 f"it adds {more[0]} to each (a beginning-of-text token?): [load] extra_body = {{add_special_tokens = "
                 "false}, where it knows the field"
             )
-        elif not got[known].any():
-            mend = "its usage does not count prompts"
         text = (
             f"the server counts other prompt lengths than were sent in {other} of {len(got)} requests, e.g. "
             f"{got[first]} instead of {asked[first]}; {mend}"
@@ -151,12 +150,18 @@ def preempted(facts: RunFacts) -> Check | None:
     ))  # fmt: skip
 
 
-def counted(facts: RunFacts) -> Check | None:
+def counted(records: Records, facts: RunFacts) -> Check | None:
     """A note: whose count the tokens are, where it is not the server's."""
+    done = records.completed
+    if uncounted(records):
+        return None  # nobody's: an error of its own
     answers = sum(int(stats.get("uncounted", 0)) for stats in facts.client)
+    words = f"{answers} answers came without usage: their tokens were counted by the tokenizer, input tokens as sent"
+    if not answers:
+        answers = int((records.input_tokens[done] < 0).sum())
+        words = f"usage does not count the prompts of {answers} answers: input tokens are counted as sent"
     if not answers:
         return None
-    words = f"{answers} answers came without usage: their tokens were counted by the tokenizer, input tokens as sent"
     return Check("counted_by_tokenizer", True, float(answers), 0.0, "answers", words)
 
 

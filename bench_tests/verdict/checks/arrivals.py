@@ -12,6 +12,7 @@ from bench_tests.verdict.summary import per_event
 
 __all__ = ["gathered", "tokens_per_event"]
 
+SEVERAL = 0.75  # arrival moments an event below which a note says that events came several at a time
 TOGETHER = 1 / 3  # an answer whose events came at fewer moments than this share of them was gathered
 MOVED = ("ttft", "tpot", "itl")  # the latencies that gathering changes; the end of an answer stays where it was
 FRONT_BEHIND = 1.2  # tokens an event from which a server without speculative decoding sends them late
@@ -24,7 +25,7 @@ def gathered(records: Records, facts: RunFacts, limits: Validity) -> Check:
     share = float((of & done).sum() / max(1, int(done.sum())))
     moved = [objective.metric for objective in facts.asserted if objective.latency in MOVED]
     beyond = share > limits.max_gathered_share
-    text = ""
+    text = _several(records)
     if beyond:
         ratio = float(records.moments[of & done].sum() / records.events[of & done].sum())
         whose = ", ".join(moved) if moved else "TTFT, TPOT and ITL"
@@ -39,10 +40,29 @@ def gathered(records: Records, facts: RunFacts, limits: Validity) -> Check:
 def _were_gathered(records: Records) -> NDArray[np.bool_]:
     """Which answers came at fewer than a third as many moments as they have events, or tokens where these are fewer.
 
-    A server that makes several events of one token (or several tokens into one event) gathers nothing by it.
+    A server that makes several events of one token (or several tokens into one event) gathers nothing by it. Answers of
+    two or three events have no third of a moment: where most of them came whole, they were gathered too.
     """
-    steps = np.where(records.output_tokens > 0, np.minimum(records.events, records.output_tokens), records.events)
-    return np.asarray(records.moments < TOGETHER * steps)
+    steps = _steps(records)
+    whole = records.completed & (records.moments == 1) & (steps > 1)
+    if 2 * whole.sum() <= records.completed.sum():
+        whole[:] = False
+    return np.asarray((records.moments < TOGETHER * steps) | whole)
+
+
+def _steps(records: Records) -> NDArray[np.int64]:
+    return np.where(records.output_tokens > 0, np.minimum(records.events, records.output_tokens), records.events)
+
+
+def _several(records: Records) -> str:
+    """What is said of events that came several at a time, but not as many as to doubt the run; "" where they came alone."""
+    done = records.completed
+    steps = int(_steps(records)[done].sum())
+    ratio = float(records.moments[done].sum()) / steps if steps else 1.0
+    return "" if ratio >= SEVERAL else (
+        f"events arrived {1 / ratio:.1f} at a time: the server sends several at once (speculative decoding), or something "
+        "between it and this client gathers the stream, which makes TTFT late; ITL is between arrivals"
+    )  # fmt: skip
 
 
 def tokens_per_event(records: Records) -> Check:

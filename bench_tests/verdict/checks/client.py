@@ -119,10 +119,10 @@ def lag(records: Records) -> Check:
     lag_s, gap_s = _lag_and_gap_s(records)
     note = ""
     if not math.isfinite(gap_s) and (records.events[records.completed] > 1).any():
-        note = "no two events of an answer came apart: do not go by this run's p99 ITL"
+        note = "no two events of an answer came apart: this run's p99 ITL is unreliable"
     elif lag_s >= gap_s / 2:
         note = (
-            f"reads came up to {format_s(lag_s)} late, events every {format_s(gap_s)}: do not go by this run's p99 ITL"
+            f"reads came up to {format_s(lag_s)} late, events every {format_s(gap_s)}: this run's p99 ITL is unreliable"
         )
     return Check("client_lag", True, lag_s, gap_s / 2 if math.isfinite(gap_s) else None, "s", note)
 
