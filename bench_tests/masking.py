@@ -5,7 +5,17 @@ from __future__ import annotations
 import functools
 import re
 
-__all__ = ["masked", "masked_bytes"]
+__all__ = ["is_telling", "masked"]
+
+_TELLING = 8  # characters
+
+
+def is_telling(secret: str) -> bool:
+    """Whether a secret is taken out of what is read as data too, and not of messages alone.
+
+    A placeholder, such as the key `x` or `token` or a header's `1`, is no secret, and without it an answer is no JSON.
+    """
+    return len(secret) >= _TELLING
 
 
 @functools.lru_cache(8)
@@ -17,8 +27,3 @@ def _pattern(secret: str) -> str:
 def masked(text: str, secret: str | None) -> str:
     """The text with the secret taken out, escaped or not."""
     return re.sub(_pattern(secret), "***", text) if secret else text
-
-
-def masked_bytes(data: bytes, secret: str | None) -> bytes:
-    """The same of bytes."""
-    return re.sub(_pattern(secret).encode(), b"***", data) if secret else data

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-__all__ = ["harmless", "quoted"]
+__all__ = ["MAX_QUOTE", "harmless", "quoted"]
 
 MAX_QUOTE = 200  # characters of another program's words in a message of ours
 

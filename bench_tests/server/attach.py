@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench_tests.errors import ServerError
+from bench_tests.masking import is_telling, masked
 from bench_tests.server.client import Reply, Unreachable, ask, get, post_json
 from bench_tests.server.net import clear_proxy
 from bench_tests.server.served import Endpoint, Say
 from bench_tests.server.url import mask_url
-from bench_tests.text import harmless, quoted
+from bench_tests.text import harmless
 
 __all__ = ["ENGINES", "AttachedServer", "ServedModel", "context_needed", "find_vocab", "look_at"]
 
@@ -130,7 +131,7 @@ async def look_at(endpoint: Endpoint, wanted: str) -> ServedModel:
         max_model_len=_whole(chosen.get("max_model_len")),
         version=version,
         simulated=simulated,
-        root=harmless(str(chosen.get("root") or "")),
+        root=_text(endpoint, chosen.get("root"), 1000),
         engine=engine,
         notes=tuple(notes),
     )
@@ -144,7 +145,7 @@ def _models(answer: Reply, url: str, wanted: str) -> list[dict[str, Any]]:
             "that it wants: --header NAME=VARIABLE"
         )
     if 300 <= answer.status < 400:
-        to = f" to {mask_url(answer.location)}" if answer.location else ""
+        to = f" to {answer.masked(mask_url(answer.location))}" if answer.location else ""
         raise ServerError(
             f"the server at {url} redirects /v1/models{to} (HTTP {answer.status}), which is not followed; give the URL "
             "that it leads to as --base-url"
@@ -159,7 +160,9 @@ def _models(answer: Reply, url: str, wanted: str) -> list[dict[str, Any]]:
         named = [m | {"id": m.get("id", m.get("name", m.get("model")))} for m in listed]
         named = [m for m in named if m["id"] != NO_NAME]
         if all(isinstance(m["id"], str) and m["id"] for m in named) and (named or wanted):
-            return [m | {"id": str(m["id"])} for m in named]
+            telling = [secret for secret in answer.secrets if is_telling(secret)]
+            repeats = [m["id"] != wanted and any(secret in m["id"] for secret in telling) for m in named]
+            return [m | {"id": "(masked)"} if key else m for m, key in zip(named, repeats, strict=True)]
     if wanted and (answer.status in (404, 405, 501) or (listed in ([], None, {}) and isinstance(said, dict | list))):
         return []
     how = f"with {answer.words()}" if answer.status != 200 else "but not with a list of models"
@@ -170,7 +173,7 @@ def _models(answer: Reply, url: str, wanted: str) -> list[dict[str, Any]]:
 
 
 def _said(answer: Reply) -> str:
-    said = quoted(answer.body, 80)
+    said = answer.quoted(80)
     return f", saying {said!r}" if said else ""
 
 
@@ -198,17 +201,22 @@ async def _version(endpoint: Endpoint) -> tuple[str, bool]:
     said = answer.json() if answer is not None and answer.status == 200 else None
     if not isinstance(said, dict):
         return "unknown", False
-    version = said.get("version")
-    return (harmless(version)[:100] if isinstance(version, str) and version else "unknown"), said.get(
-        "simulated"
-    ) is True
+    return _text(endpoint, said.get("version")) or "unknown", said.get("simulated") is True
 
 
 async def _version_of(endpoint: Endpoint, path: str, key: str) -> str:
     answer = await get(endpoint, path)
     said = answer.json() if answer is not None and answer.status == 200 else None
-    version = said.get(key) if isinstance(said, dict) else None
-    return harmless(version)[:100] if isinstance(version, str) and version else "unknown"
+    return (_text(endpoint, said.get(key)) if isinstance(said, dict) else "") or "unknown"
+
+
+def _text(endpoint: Endpoint, said: object, limit: int = 100) -> str:
+    """A short text of the server's for results, without a key that it repeats; "" for anything else."""
+    if not isinstance(said, str):
+        return ""
+    for secret in filter(is_telling, endpoint.secrets):
+        said = masked(said, secret)
+    return harmless(said)[:limit]
 
 
 async def _engine(endpoint: Endpoint, chosen: dict[str, Any], models: Reply) -> str:

@@ -9,14 +9,14 @@ import errno
 import json
 import os
 import ssl
-from dataclasses import replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from bench_tests.errors import ServerError
-from bench_tests.masking import masked_bytes
+from bench_tests.masking import masked
 from bench_tests.server.net import clear_proxy, proxy_for, tls_context
 from bench_tests.server.served import Endpoint
-from bench_tests.text import harmless, quoted
+from bench_tests.text import MAX_QUOTE, harmless, quoted
 
 __all__ = [
     "Reply",
@@ -37,14 +37,16 @@ class Unreachable(OSError):
     """There was no answer; the message says why in words, and holds no key."""
 
 
-class Reply(NamedTuple):
-    """What a server answered. The key is taken out of the body, should the server repeat it."""
+@dataclass(frozen=True)
+class Reply:
+    """What a server answered. It is read as it came, and told without the key, should the server repeat it."""
 
     status: int
-    body: bytes
+    body: bytes = field(repr=False)
     location: str = ""  # where a redirect leads to
     server: str = ""  # its `server` header
     kind: str = ""  # its content type
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
     def json(self) -> Any:
         """The body as JSON; None where it is none."""
@@ -55,8 +57,18 @@ class Reply(NamedTuple):
 
     def words(self) -> str:
         """`HTTP 404: its own words`, short, with control characters made harmless."""
-        said = quoted(self.body)
+        said = self.quoted()
         return f"HTTP {self.status}" + (f": {said}" if said else "")
+
+    def quoted(self, limit: int = MAX_QUOTE) -> str:
+        """Its own words alone, at most so many characters."""
+        return quoted(self.masked(self.body.decode("utf-8", "replace")), limit)
+
+    def masked(self, text: str) -> str:
+        """A text of the server's without the keys that it was asked with."""
+        for secret in self.secrets:
+            text = masked(text, secret)
+        return text
 
 
 async def ask(endpoint: Endpoint, method: str, path: str, body: Any = None, timeout_s: float = 10.0) -> Reply:
@@ -88,10 +100,10 @@ async def ask(endpoint: Endpoint, method: str, path: str, body: Any = None, time
                 method, url, data=data, headers=headers, proxy=proxy, allow_redirects=False
             ) as answer:
                 said = await _read(answer.content)
-                heads = (harmless(answer.headers.get(name, "")) for name in ("location", "server", "content-type"))
-                for secret in endpoint.secrets:
-                    said = masked_bytes(said, secret)
-                return Reply(answer.status, said, *heads)
+                place, server, kind = (
+                    harmless(answer.headers.get(name, "")) for name in ("location", "server", "content-type")
+                )
+                return Reply(answer.status, said, place, server, kind, endpoint.secrets)
     except aiohttp.ConnectionTimeoutError:
         plain = " (TLS handshake included); does it serve http:// instead of https://?" if secure else ""
         raise Unreachable(f"timed out: no connection within {connect_s:g} s{plain}") from None

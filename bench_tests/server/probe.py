@@ -194,7 +194,7 @@ async def _ask(endpoint: Endpoint, profile: Profile, model: str, omit: tuple[str
     events = _events(reply.body) if reply.status == 200 else []
     usages = [e["usage"] for e in events if isinstance(e.get("usage"), dict)]
     token = any(e.get("choices") for e in events) and not any(e.get("error") for e in events)
-    error = next((quoted(json.dumps(e)) for e in events if e.get("error")), "")
+    error = next((quoted(reply.masked(json.dumps(e))) for e in events if e.get("error")), "")
     return _Answer(reply, token, usages[-1] if usages else None, error)
 
 

@@ -8,8 +8,9 @@ import json
 import pytest
 
 from bench_tests.load.worker.framing import Framing
-from bench_tests.masking import masked, masked_bytes
-from tests.load.test_tally import raw_of, rows
+from bench_tests.masking import masked
+from tests.load.test_tally import kinds, raw_of, rows
+from tests.support.stream_bytes import vllm
 
 KEY = "s3cret+key/ab.c=="
 
@@ -20,7 +21,6 @@ KEY = "s3cret+key/ab.c=="
 )  # fmt: skip
 def test_escaped_or_not(said: str) -> None:
     assert masked(f"key: {said}!", KEY) == "key: ***!"
-    assert masked_bytes(f"key: {said}!".encode(), KEY) == b"key: ***!"
 
 
 def test_nothing_else() -> None:
@@ -52,3 +52,9 @@ def test_no_way_of_saying_it_leaves_it_in_the_records() -> None:
         assert "HTTP 401" in words
         assert "s3cret" not in words
         assert len(words) <= 300
+
+
+@pytest.mark.parametrize("placeholder", ["x", "token", "1", "data"])
+def test_a_placeholder_costs_no_answer(placeholder: str) -> None:
+    got = rows(raw_of(vllm("usage")), secret=placeholder)
+    assert (kinds(got), got.output_tokens[0]) == (["completed"], 8)

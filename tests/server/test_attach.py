@@ -6,6 +6,7 @@ import json
 import socket
 from asyncio import run
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -353,3 +354,23 @@ def test_counters_since_and_what_says_that_it_is_another_server() -> None:
 
 def test_errors_are_one_tree() -> None:
     assert issubclass(ServerError, BenchError)
+
+
+@pytest.mark.parametrize("key", ["x", "a", "4", "token", "data", "vllm"])
+def test_a_placeholder_for_a_key_takes_nothing_out_of_what_is_read(site: Site, endpoint: Endpoint, key: str) -> None:
+    metrics = b'vllm:prompt_tokens_total{model_name="a"} 4\n'
+    site.pages = {**GOOD, "/metrics": (200, metrics)}
+    named = replace(endpoint, api_key=key)
+    model = run(look_at(named, "a"))
+    assert (model.model, model.max_model_len, model.version) == ("a", 4096, "0.32.0")
+    assert run(read_metrics(named, "a")).values == {"prompt_tokens": 4.0}
+
+
+def test_a_key_that_is_repeated_shows_nowhere(site: Site, endpoint: Endpoint) -> None:
+    key = str(endpoint.api_key)
+    site.pages = {**GOOD, "/version": (200, json.dumps({"version": f"1 {key}"}).encode())}
+    site.pages["/v1/models"] = (200, json.dumps({"data": [{"id": f"m-{key}", "root": key}]}).encode())
+    assert key not in str(run(look_at(endpoint, "")))
+    reply = run(get(endpoint, "/version"))
+    assert reply is not None
+    assert key not in reply.words() + repr(reply)

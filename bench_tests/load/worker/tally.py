@@ -18,7 +18,7 @@ from bench_tests.load.requests import Request
 from bench_tests.load.worker.framing import WHOLE, BadFraming, Framing
 from bench_tests.load.worker.spool import Spool
 from bench_tests.load.worker.stream import Answer, parse_answer
-from bench_tests.masking import masked
+from bench_tests.masking import is_telling, masked
 from bench_tests.text import harmless
 
 __all__ = ["Raw", "Tally"]
@@ -80,7 +80,7 @@ class Tally:
 
     def add(self, raw: Raw) -> None:
         """Parse and judge one request; this costs about 1.5 µs an event."""
-        for secret in self.secrets:
+        for secret in filter(is_telling, self.secrets):
             # a server or proxy that repeats the request's headers; of the same length, so that no offset moves
             if secret.encode() in raw.buf:
                 raw.buf[:] = raw.buf.replace(secret.encode(), b"*" * len(secret.encode()))
