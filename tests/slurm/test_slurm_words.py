@@ -109,6 +109,10 @@ def test_what_a_profile_asks_for(make_profile: MakeProfile, capsys: pytest.Captu
     told = capsys.readouterr()
     assert "minimax_m2.1" in told.err
     assert told.out == "--no-profile-of-this-name=minimax__x\n", "an option that sbatch refuses"
+    for mistyped in (["option", "minimax_m2.1"], ["options"], ["options", "kimi_k2", "x"], []):
+        with pytest.raises(SystemExit):
+            main(mistyped)
+        assert capsys.readouterr().out.startswith("--no-profile-of-this-name="), mistyped
     wide = make_profile(server="nodes = 3\ntensor_parallel = 8\npipeline_parallel = 2")
     assert gpus_per_node(wide) == 6
     said = sbatch_options(make_profile(slurm='cpus = 9\npartition = "p"\naccount = "a"\nextra = ["--qos=high"]'))

@@ -17,14 +17,14 @@ from bench_tests.server.command import Command, serve_command
 from bench_tests.server.slurm.joblog import LINES, last_words
 from bench_tests.server.slurm.node import cpu_warning, must_be_submittable, with_defaults
 from bench_tests.server.slurm.request import sbatch_options
-from bench_tests.server.slurm.step import Head, as_step, over_nodes
+from bench_tests.server.slurm.step import Head, as_step, on_each, over_nodes
 from bench_tests.sweep.profile import Profile, load_profile
 
 JOB = with_defaults({
     "WEIGHTS_DIR": "/weights", "WORKSPACE": "/ws", "RESULTS_DIR": "/res", "LOGS_DIR": "/logs", "CACHE_DIR": "/cache",
     "SLURM_CPUS_PER_TASK": "32", "SLURM_GPUS_PER_NODE": "8", "VIRTUAL_ENV": "/v", "PYTHONPATH": "/p", "PATH": "/bin",
 })  # fmt: skip
-HEAD = Head("gpu1", 29500)
+HEAD = Head("gpu1", 29500, "10.0.0.1")
 
 
 def profile(folder: Path, text: str) -> Profile:
@@ -85,11 +85,25 @@ def test_what_may_be_wrong_is_said_before_sbatch(tmp_path: Path) -> None:
 def test_the_images_options(tmp_path: Path) -> None:
     text = '[server]\nserve_command = ["python", "-m", "x"]\n[container]\nimage = "i"\nwritable = true\nentrypoint = true\n'
     of = profile(tmp_path, text)
-    srun, inner = split(as_step(command(of), of, JOB, contained=True))
+    srun, inner = split(as_step(on_each(command(of), of, JOB, HEAD, contained=True), of, JOB, contained=True))
     assert {"--container-writable", "--container-entrypoint"} <= set(srun)
     assert "--no-container-entrypoint" not in srun
     assert inner[0] == "python3"
     assert as_step(command(of), of, JOB, contained=True).env["PYTHONPATH"] == str(ROOT)
+
+
+def test_python_is_the_images_on_each_node(tmp_path: Path) -> None:
+    of = profile(tmp_path, '[server]\nnodes = 2\nserve_command = ["python", "-m", "x"]\n[container]\nimage = "i"\n')
+    line = on_each(command(of), of, JOB, HEAD, contained=True)
+    assert [on_node(line, rank)[0] for rank in (0, 1)] == ["python3", "python3"]
+
+
+def test_what_only_the_job_has_is_no_hindrance_to_sbatch(tmp_path: Path) -> None:
+    image = '[server]\ndownload_dir = "/w"\n[container]\nimage = "i"\nmounts = ["/tmp/$SLURM_JOB_ID:/s"]\n'
+    of = profile(tmp_path, image + '[container.env]\nHF_HOME = "/s/$SLURM_JOB_ID"\n')
+    must_be_submittable(of, {})
+    srun, _ = split(as_step(command(of), of, {**JOB, "SLURM_JOB_ID": "7"}, contained=True))
+    assert "--container-mounts=/tmp/7:/s" in srun
 
 
 def test_gpus_by_gres(tmp_path: Path) -> None:
@@ -139,6 +153,7 @@ def test_replicas_over_nodes(tmp_path: Path) -> None:
     assert first["--data-parallel-size"] == second["--data-parallel-size"] == "16"
     assert first["--data-parallel-size-local"] == second["--data-parallel-size-local"] == "8"
     assert second["--data-parallel-start-rank"] == "8"
+    assert {told["--data-parallel-address"] for told in (first, second)} == {"10.0.0.1"}, "it is listened on"
     assert "--headless" in second
     assert not {"--headless", "--data-parallel-start-rank"} & first.keys()
     with pytest.raises(UsageError, match=r"data_parallel: 3 replicas on 2 nodes"):

@@ -6,6 +6,7 @@ The same is asked before sbatch, on the host of submission: what is missing must
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import shlex
 import socket
@@ -16,10 +17,18 @@ from bench_tests.errors import ServerError, UsageError
 from bench_tests.paths import CHECKOUT, ROOT
 from bench_tests.server.command import expand, serve_command
 from bench_tests.server.slurm.request import CPUS_PER_GPU, gpus_per_node, profile_argument
-from bench_tests.server.slurm.step import Head, as_step, is_step, over_nodes
+from bench_tests.server.slurm.step import Head, as_step, is_step, on_each
 from bench_tests.sweep.profile import Profile
 
-__all__ = ["cpu_warning", "make_folders", "must_be_submittable", "must_have_gpus", "reachable_name", "with_defaults"]
+__all__ = [
+    "cpu_warning",
+    "make_folders",
+    "must_be_submittable",
+    "must_have_gpus",
+    "reachable_address",
+    "reachable_name",
+    "with_defaults",
+]
 
 _MADE = ("RESULTS_DIR", "LOGS_DIR", "CACHE_DIR")
 
@@ -60,7 +69,7 @@ def must_be_submittable(profile: Profile, environ: Mapping[str, str]) -> list[st
     told = _Submitting(with_defaults(environ))
     contained = bool(profile.container.image)
     command = serve_command(profile, host="0.0.0.0", port=0, api_key=None, environ=told)
-    command = over_nodes(command, profile, told, Head("head", 0))
+    command = on_each(command, profile, told, Head("head", 0, "192.0.2.1"), contained=contained)
     if is_step(profile, contained):
         as_step(command, profile, told, contained=contained)
     return list(_doubts(profile, told, contained))
@@ -140,12 +149,26 @@ def reachable_name(environ: Mapping[str, str]) -> str:
             return name
         except OSError:
             continue
-    for family, elsewhere in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):  # addresses of examples
-        with socket.socket(family, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
-            probe.connect((elsewhere, 9))  # sends nothing: it asks the routing table which address would be used
-            address = str(probe.getsockname()[0])
-            return f"[{address}]" if ":" in address else address
+    if address := _routed_address():
+        return f"[{address}]" if ":" in address else address
     raise ServerError(
         f"{', '.join(filter(None, names)) or 'this host'}: the name does not resolve and there is no route to other hosts, so "
         "no session elsewhere could find the server; see /etc/hosts and `ip route`"
     )
+
+
+def reachable_address(name: str) -> str:
+    """The address of this host, known by `name`, where other hosts reach it; the name itself where none is known."""
+    with contextlib.suppress(OSError):
+        for _, _, _, _, place in socket.getaddrinfo(name.strip("[]"), None, type=socket.SOCK_STREAM):
+            if not ipaddress.ip_address(str(place[0]).partition("%")[0]).is_loopback:
+                return str(place[0])
+    return _routed_address() or name
+
+
+def _routed_address() -> str:
+    for family, elsewhere in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):  # addresses of examples
+        with socket.socket(family, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
+            probe.connect((elsewhere, 9))  # sends nothing: it asks the routing table which address would be used
+            return str(probe.getsockname()[0])
+    return ""

@@ -24,9 +24,16 @@ from bench_tests.server.process import ServerProcess
 from bench_tests.server.served import Endpoint
 from bench_tests.server.slurm.ending import Stop, end, wait_for_end
 from bench_tests.server.slurm.near import answers, wait_until_ready
-from bench_tests.server.slurm.node import cpu_warning, make_folders, must_have_gpus, reachable_name, with_defaults
+from bench_tests.server.slurm.node import (
+    cpu_warning,
+    make_folders,
+    must_have_gpus,
+    reachable_address,
+    reachable_name,
+    with_defaults,
+)
 from bench_tests.server.slurm.request import profile_argument
-from bench_tests.server.slurm.step import Head, as_step, is_step, over_nodes
+from bench_tests.server.slurm.step import Head, as_step, is_step, on_each
 from bench_tests.sweep.profile import Profile, load_profile
 
 __all__ = ["main"]
@@ -71,7 +78,8 @@ def _serve(profile: Profile, path: Path, host: str, no_container: bool, log: Pat
         command = serve_command(profile, host=host, port=lease.port, api_key=key, environ=environ)
         if step and not contained:
             command = Command(resolved(command.argv, environ, profile.source), command.env)
-        command = over_nodes(command, profile, environ, Head(name, meeting.port))
+        head = Head(name, meeting.port, reachable_address(name))
+        command = on_each(command, profile, environ, head, contained=contained)
         if step:
             command = as_step(command, profile, environ, contained=contained)
         env = {**({} if step else environ), "PYTHONUNBUFFERED": "1", **command.env}

@@ -16,7 +16,7 @@ from bench_tests.paths import ROOT
 from bench_tests.server.command import NODE_VARIABLES, Command, environment, expand
 from bench_tests.sweep.profile import Profile
 
-__all__ = ["Head", "as_step", "is_step", "over_nodes"]
+__all__ = ["Head", "as_step", "is_step", "on_each", "over_nodes"]
 
 _LEAKS = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV")
 _FIRST_REPLICA = re.compile(r"\$\(\(\d+ \* SLURM_PROCID\)\)")
@@ -25,10 +25,11 @@ _ON_NODE = re.compile(r"\$\{(" + "|".join(NODE_VARIABLES) + r")\}")
 
 @dataclass(frozen=True)
 class Head:
-    """Where the nodes of one server meet: the first one's name, and a port on it."""
+    """Where the nodes of one server meet: the first one's name and address, and a port on it."""
 
     host: str
     port: int
+    address: str  # not the name: what listens on a name may listen on this host's loopback alone (Debian's 127.0.1.1)
 
 
 def is_step(profile: Profile, contained: bool) -> bool:
@@ -39,8 +40,8 @@ def is_step(profile: Profile, contained: bool) -> bool:
 def as_step(command: Command, profile: Profile, environ: Mapping[str, str], *, contained: bool) -> Command:
     """The command as a step on all nodes of the job. Its `env` is complete: what must not reach an image is not in it.
 
-    `command.argv` is one program with its arguments, or a shell's line made by `over_nodes`. The program `python` is the
-    image's `python3`. Raises UsageError for an unset $VARIABLE, and for weights that would be thrown away.
+    `command.argv` is one program with its arguments, or a shell's line made by `over_nodes`. Raises UsageError for an unset
+    $VARIABLE, and for weights that would be thrown away.
     """
     nodes = profile.server.nodes
     argv = ["srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", "--unbuffered", "--export=ALL"]
@@ -59,10 +60,12 @@ def as_step(command: Command, profile: Profile, environ: Mapping[str, str], *, c
     kept = {name: value for name, value in kept.items() if name not in _LEAKS}
     if profile.server.serve_command[0] == "python":
         env["PYTHONPATH"] = str(ROOT)
-    return _in_image(argv, Command(command.argv, env), profile, kept)
+    return _in_image(argv, Command(command.argv, env), profile, environ, kept)
 
 
-def _in_image(srun: list[str], command: Command, profile: Profile, environ: Mapping[str, str]) -> Command:
+def _in_image(
+    srun: list[str], command: Command, profile: Profile, environ: Mapping[str, str], kept: dict[str, str]
+) -> Command:
     container, where = profile.container, profile.source
     if profile.server.download_dir and not expand(profile.server.download_dir, environ, where):
         raise UsageError(
@@ -77,9 +80,15 @@ def _in_image(srun: list[str], command: Command, profile: Profile, environ: Mapp
     argv += ["--container-writable"] if container.writable else []
     argv.append("--container-entrypoint" if container.entrypoint else "--no-container-entrypoint")
     argv.append(f"--container-env={','.join(sorted({*env, 'PYTHONUNBUFFERED'}))}")  # names alone: it shows in `ps`
+    return Command((*argv, *container.extra, "--", *command.argv), {**kept, **env})
+
+
+def on_each(command: Command, profile: Profile, environ: Mapping[str, str], head: Head, *, contained: bool) -> Command:
+    """What one task of the step runs: in an image `python` is its `python3`; over several nodes, see `over_nodes`."""
     first, *rest = command.argv
-    program = "python3" if first == "python" else first  # images that have the one often lack the other
-    return Command((*argv, *container.extra, "--", program, *rest), {**environ, **env})
+    if contained and first == "python":  # images that have the one often lack the other
+        command = Command(("python3", *rest), command.env)
+    return over_nodes(command, profile, environ, head)
 
 
 def over_nodes(command: Command, profile: Profile, environ: Mapping[str, str], head: Head) -> Command:
@@ -98,7 +107,12 @@ def over_nodes(command: Command, profile: Profile, environ: Mapping[str, str], h
 
 def _node_flags(profile: Profile, environ: Mapping[str, str], head: Head) -> tuple[list[str], list[str]]:
     server, where = profile.server, profile.source
-    values = {"{head}": head.host, "{head_port}": str(head.port), "{nodes}": str(server.nodes)}
+    values = {
+        "{head}": head.host,
+        "{head_address}": head.address,
+        "{head_port}": str(head.port),
+        "{nodes}": str(server.nodes),
+    }
 
     def filled(texts: tuple[str, ...], key: str) -> list[str]:
         done = []
@@ -127,7 +141,7 @@ def _node_flags(profile: Profile, environ: Mapping[str, str], head: Head) -> tup
             f"{where} server.data_parallel: {server.data_parallel} replicas on {server.nodes} nodes; expected as many on "
             "each node, or flags of your own in server.node_args and server.worker_args"
         )
-    each = ["--data-parallel-size-local", str(here), "--data-parallel-address", "{head}"]
+    each = ["--data-parallel-size-local", str(here), "--data-parallel-address", "{head_address}"]
     each += ["--data-parallel-rpc-port", "{head_port}"]
     rank = ["--headless", "--data-parallel-start-rank", f"$(({here} * SLURM_PROCID))"]
     return filled(tuple(each), "node_args"), workers or rank
