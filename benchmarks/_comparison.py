@@ -1,7 +1,9 @@
 """How often a comparison of two sweeps is wrong, and how small a change it finds: scenarios, counts and tables.
 
-Constants of the rule (what is assumed, how far a stray round lies off, the parts of the error budget) were chosen with the
-families that say so and by theory; the others were run afterwards.
+Constants of the rule (what is assumed, degrees of freedom of one or two runs, how far a stray round lies off, the parts of the
+error budget) were chosen by theory, by runs on an H100 and by looking at some of these rows, which say so: those of false alarms
+marked `used`, and those of power, of which no record tells them apart. The other rows set no constant; their figures
+had been seen, with other seeds, before the last constants were set.
 """
 
 from __future__ import annotations
@@ -21,58 +23,82 @@ from benchmarks._scenarios import CONC, KEYS, Effect, Scenario, pair, pool
 __all__ = [
     "FALSE_ALARMS",
     "FOUND",
+    "Alarm",
     "Found",
     "Pairs",
+    "alarm_targets",
     "count",
     "hits",
     "interval",
     "oracle",
     "rows_of_alarms",
     "rows_of_power",
+    "share",
+    "wanted",
 ]
 
 ALPHA = 0.01
 ONE = Scenario("", one_start=True)
 DAYS = Scenario("")
 
-# (family, chosen with it, scenarios)
-FALSE_ALARMS: tuple[tuple[str, bool, tuple[Scenario, ...]], ...] = (
-    ("coupled throughput", True, (
-        ONE.with_("2 % TPOT, 8 % TTFT, one start"),
-        DAYS.with_("the same, two starts"),
-        ONE.with_("noise twice as large", times=2.0),
-        ONE.with_("1 run against 1", runs=(1, 1)),
-        ONE.with_("1 against 1, noise twice as large", runs=(1, 1), times=2.0),
-        ONE.with_("1 against 3", runs=(1, 3)),
-        ONE.with_("1 against 3, noise twice as large", runs=(1, 3), times=2.0),
-        ONE.with_("throughput's own noise of 2 %", own_throughput=0.02))),
-    ("points unlike", True, (ONE.with_("sd × lognormal 35 %", unlike=0.35),)),
-    ("noise by concurrency", False, (
-        ONE.with_("falling from 4 to 0.5 %", by_conc=(0.04, 0.005)),
-        ONE.with_("rising from 0.5 to 4 %", by_conc=(0.005, 0.04)),
-        ONE.with_("rising, 1 run against 1", by_conc=(0.005, 0.04), runs=(1, 1)),
-        DAYS.with_("rising, 1 run against 1, a day's sd of 1 %", by_conc=(0.005, 0.04), runs=(1, 1), day=0.01))),
-    ("tails", False, (
-        ONE.with_("t(3)", t3=True),
-        ONE.with_("t(3), 1 run against 1", t3=True, runs=(1, 1)),
-        ONE.with_("t(3), 1 against 3", t3=True, runs=(1, 3)))),
-    ("bimodal TTFT", False, (
-        ONE.with_("30 % of requests four times as long", bimodal=0.3),
-        ONE.with_("1 % of requests", bimodal=0.01))),
-    ("stray round", True, (ONE.with_("one round 30 % slower", stray=0.3),)),
-    ("smaller stray round", False, (
-        ONE.with_("one round 5 % slower", stray=0.05),
-        ONE.with_("one round 10 % slower", stray=0.1),
-        ONE.with_("one round 30 % slower on both sides", stray=0.3, stray_sides=(0, 1)))),
-    ("days, sd 1 %", True, tuple(DAYS.with_(f"baseline of {n} day{'s' * (n > 1)}", day=0.01, days=n) for n in (1, 3, 10))),
-    ("days, sd 0.5 %", False, tuple(DAYS.with_(f"baseline of {n} day{'s' * (n > 1)}", day=0.005, days=n) for n in (1, 3, 10))),
-    ("days, sd 2 %", False, tuple(DAYS.with_(f"baseline of {n} day{'s' * (n > 1)}", day=0.02, days=n) for n in (1, 3, 10))),
-    ("drift within a session", False, (
-        ONE.with_("0 to 2 %", drift=0.02), ONE.with_("0 to 2 %, going on", drift=0.02, goes_on=True))),
-    ("rounds that walk", True, (
-        ONE.with_("by 0.6 %", walk=0.006), ONE.with_("by 0.6 %, on from one session to the next", walk=0.006, goes_on=True))),
-    ("rounds that differ as a whole", False, (
-        ONE.with_("sd 0.6 %", shared=0.006), ONE.with_("sd 2 %", shared=0.02))),
+
+@dataclass(frozen=True)
+class Alarm:
+    """Noise under which nothing changed."""
+
+    family: str
+    scenario: Scenario
+    used: bool = False  # while constants of the rule were chosen
+    extra: bool = False  # beyond the kinds of noise that the rule was written for: simulated after the others
+
+    @property
+    def name(self) -> str:
+        """Of all rows."""
+        return f"{self.family}: {self.scenario.name}"
+
+
+def _days(sd: float, used: bool) -> tuple[Alarm, ...]:
+    return tuple(
+        Alarm(f"days, sd {100 * sd:g} %", DAYS.with_(f"baseline of {n} day{'s' * (n > 1)}", day=sd, days=n), used)
+        for n in (1, 3, 10)
+    )
+
+
+_COUPLED, _BY_CONC, _TAILS, _STRAY = "coupled throughput", "noise by concurrency", "tails", "stray round"
+_WALK = "rounds that walk"
+FALSE_ALARMS: tuple[Alarm, ...] = (
+    Alarm(_COUPLED, ONE.with_("2 % TPOT, 8 % TTFT, one start"), True),
+    Alarm(_COUPLED, DAYS.with_("the same, two starts"), True, True),
+    Alarm(_COUPLED, ONE.with_("noise twice as large", times=2.0), True),
+    Alarm(_COUPLED, ONE.with_("1 run against 1", runs=(1, 1)), True),
+    Alarm(_COUPLED, ONE.with_("1 against 1, noise twice as large", runs=(1, 1), times=2.0), True),
+    Alarm(_COUPLED, ONE.with_("1 against 3", runs=(1, 3)), True),
+    Alarm(_COUPLED, ONE.with_("1 against 3, noise twice as large", runs=(1, 3), times=2.0), True),
+    Alarm(_COUPLED, ONE.with_("throughput's own noise of 2 %", own_throughput=0.02), True, True),
+    Alarm("points unlike", ONE.with_("sd × lognormal 35 %", unlike=0.35), True),
+    Alarm(_BY_CONC, ONE.with_("falling from 4 to 0.5 %", by_conc=(0.04, 0.005))),
+    Alarm(_BY_CONC, ONE.with_("rising from 0.5 to 4 %", by_conc=(0.005, 0.04))),
+    Alarm(_BY_CONC, ONE.with_("rising, 1 run against 1", by_conc=(0.005, 0.04), runs=(1, 1)), extra=True),
+    Alarm(_BY_CONC, DAYS.with_("rising, 1 run against 1, a day's sd of 1 %", by_conc=(0.005, 0.04), runs=(1, 1), day=0.01), extra=True),
+    Alarm(_TAILS, ONE.with_("t(3)", t3=True)),
+    Alarm(_TAILS, ONE.with_("t(3), 1 run against 1", t3=True, runs=(1, 1))),
+    Alarm(_TAILS, ONE.with_("t(3), 1 against 3", t3=True, runs=(1, 3)), True),  # the degrees of freedom of one run
+    Alarm("bimodal TTFT", ONE.with_("30 % of requests four times as long", bimodal=0.3)),
+    Alarm("bimodal TTFT", ONE.with_("1 % of requests", bimodal=0.01)),
+    Alarm(_STRAY, ONE.with_("one round 30 % slower", stray=0.3), True),
+    Alarm(_STRAY, ONE.with_("one round 5 % slower", stray=0.05)),
+    Alarm(_STRAY, ONE.with_("one round 10 % slower", stray=0.1)),
+    # the degrees of freedom of two runs
+    Alarm(_STRAY, ONE.with_("one round 30 % slower on both sides", stray=0.3, stray_sides=(0, 1)), True, True),
+    *_days(0.01, True),
+    *_days(0.005, False),
+    *_days(0.02, False),
+    Alarm("drift within a session", ONE.with_("0 to 2 %", drift=0.02)),
+    Alarm("drift within a session", ONE.with_("0 to 2 %, going on", drift=0.02, goes_on=True), extra=True),
+    Alarm(_WALK, ONE.with_("by 0.6 %", walk=0.006), True),
+    Alarm(_WALK, ONE.with_("by 0.6 %, on from one session to the next", walk=0.006, goes_on=True), True),
+    Alarm("rounds that differ as a whole", ONE.with_("sd 0.6 %", shared=0.006), extra=True),
+    Alarm("rounds that differ as a whole", ONE.with_("sd 2 %", shared=0.02), extra=True),
 )  # fmt: skip
 
 
@@ -83,6 +109,11 @@ class Found:
     scenario: Scenario
     metric: str  # by this figure, or by any ("")
     target: bool = True
+
+    @property
+    def name(self) -> str:
+        """Of all rows."""
+        return f"found: {self.scenario.name}"
 
 
 def _slower(
@@ -131,6 +162,8 @@ def count(job: Pairs) -> Counter[str]:
         got["sweep"] += bool(whole)
         got["stray"] += bool(judged.strays)
         got["blind"] += any(c.blind for c in (*judged.changes, *judged.overall))
+        got["blind sweep"] += any(c.blind for c in judged.overall)
+        got["blind points"] += len({c.point for c in judged.changes if c.blind})
         asked: Sequence[Change] = (
             [c for c in judged.changes if c.point == KEYS[hit]] if hit is not None else judged.overall
         )
@@ -141,6 +174,7 @@ def count(job: Pairs) -> Counter[str]:
         if effect.tpot > 1 and tpot.verdict != "regression":
             got["not found"] += 1
             got["untrue x"] += tpot.visible < effect.tpot - 1 or tpot.verdict == "improvement"
+        got["beyond x"] += tpot.visible < effect.tpot - 1
     return got
 
 
@@ -182,27 +216,52 @@ def oracle(found: Found) -> float:
     return float(ndtr(effect / math.sqrt(var) - z))
 
 
-def rows_of_alarms(counts: Iterable[tuple[str, bool, Scenario, Counter[str]]]) -> list[list[str]]:
+def alarm_targets(c: Counter[str]) -> tuple[tuple[str, float, float], ...]:
+    """What a row of false alarms is held to: (of what, measured, at most)."""
+    high = interval(c["any"], c["pairs"])[1]
+    return ("any false regression", c["any"] / c["pairs"], ALPHA), ("upper end of its interval", high, 2 * ALPHA)
+
+
+def wanted(found: Found) -> float:
+    """The share that is to be found: 95 % where a test that knows the noise finds as many, else 5 points less than it."""
+    best = oracle(found)
+    return 0.95 if best >= 0.95 else best - 0.05
+
+
+def rows_of_alarms(counts: Iterable[tuple[Alarm, Counter[str]]]) -> list[list[str]]:
     """Rows of the table of false alarms."""
-    return [
-        [family, "chosen with" if tuned else "run afterwards", s.name, str(c["pairs"]), share(c["any"], c["pairs"]),
-         str(c["points"]), str(c["sweep"])]
-        for family, tuned, s, c in counts
-    ]  # fmt: skip
+    rows = []
+    for alarm, c in counts:
+        missed = [f"{100 * got:.2f} > {100 * most:g} %" for _, got, most in alarm_targets(c) if got > most]
+        rows.append(
+            [
+                alarm.family,
+                alarm.scenario.name,
+                "used" if alarm.used else "not used",
+                str(c["pairs"]),
+                share(c["any"], c["pairs"]),
+                f"{c['points']}, {c['sweep']}",
+                f"**missed** ({', '.join(missed)})" if missed else "met",
+                f"{100 * c['blind'] / c['pairs']:.0f} %, {c['blind points'] / c['pairs']:.1f}",
+            ]
+        )
+    return rows
 
 
 def rows_of_power(counts: Iterable[tuple[Found, Counter[str]]]) -> list[list[str]]:
     """Rows of the table of what is found."""
     rows = []
     for found, c in counts:
-        untrue = f"{100 * c['untrue x'] / c['pairs']:.1f} %"
+        got, want = hits(found, c) / c["pairs"], wanted(found)
+        held = "" if not found.target else "met" if got >= want else f"**missed** (≥ {100 * want:.1f} %)"
         rows.append(
             [
                 found.scenario.name,
                 str(c["pairs"]),
                 share(hits(found, c), c["pairs"]),
                 f"{100 * oracle(found):.1f} %",
-                untrue,
+                held,
+                f"{c['untrue x']} of {c['not found']}",
             ]
         )
     return rows

@@ -65,6 +65,7 @@ class Scenario:
     shared: float = 0.0  # of a round, shared by all points
     one_start: bool = False  # both sides on one start and day: nothing between them but rounds
     effect: Effect = Effect()
+    requests_seed: int = 0  # of the pool of runs that what requests add is drawn from
 
     def with_(self, name: str = "", **changes: object) -> Scenario:
         """The same with changes."""
@@ -72,9 +73,9 @@ class Scenario:
 
 
 @lru_cache(maxsize=32)
-def pool(n: int, bimodal: float) -> tuple[Floats, Floats, Floats]:
+def pool(n: int, bimodal: float, seed: int = 0) -> tuple[Floats, Floats, Floats]:
     """Of POOL simulated runs of n requests: p99 TTFT, mean TTFT, mean TPOT, over their medians."""
-    rng = np.random.default_rng(n)
+    rng = np.random.default_rng([n, seed] if seed else n)
     p99, ttft, tpot = np.empty(POOL), np.empty(POOL), np.empty(POOL)
     for k in range(POOL):
         some = requests_ttft(rng, n, 0.35)
@@ -105,7 +106,7 @@ def _session(
     p99, mean_ttft, mean_tpot = np.empty(shape), np.empty(shape), np.empty(shape)
     for conc in np.unique(CONC):
         at = np.flatnonzero(conc == CONC)
-        drawn, pick = pool(int(10 * conc), s.bimodal), rng.integers(POOL, size=(len(at), rounds))
+        drawn, pick = pool(int(10 * conc), s.bimodal, s.requests_seed), rng.integers(POOL, size=(len(at), rounds))
         p99[at], mean_ttft[at], mean_tpot[at] = (column[pick] for column in drawn)
     e2el = ttft * mean_ttft + (OSL - 1) * tpot * mean_tpot
     own = rng.normal(0, s.own_throughput * s.times, shape) if s.own_throughput else 0.0

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks._comparison import FALSE_ALARMS, FOUND, Pairs, count, interval, oracle
+from benchmarks._comparison import FALSE_ALARMS, FOUND, Pairs, count, interval, oracle, rows_of_alarms, rows_of_power
 from benchmarks._error_rate_runs import coverage
+from benchmarks._not_judged import Cell, needed
+from benchmarks._pieces import PIECE, in_order, simulate
 from benchmarks._power_picture import draw
 from benchmarks._scenarios import Effect, Scenario, pair
 from benchmarks._simulated_sweeps import KIMI_K2
@@ -42,10 +46,49 @@ def test_the_scenarios_hold_what_they_say() -> None:
     assert np.corrcoef(left[0].ravel(), left[1].ravel())[0, 1] < -0.3  # a slower round has the lower throughput
 
 
-def test_half_of_the_families_were_run_afterwards() -> None:
-    tuned = [tuned for _, tuned, _ in FALSE_ALARMS]
-    assert 0.35 < sum(tuned) / len(tuned) < 0.65
-    assert len({s.name + f for f, _, scenarios in FALSE_ALARMS for s in scenarios}) >= 25
+def test_rows_say_whether_constants_were_chosen_by_them() -> None:
+    used = [row.used for row in FALSE_ALARMS]
+    assert 0.35 < sum(used) / len(used) < 0.65
+    names = [row.name for row in (*FALSE_ALARMS, *FOUND)]
+    assert len(set(names)) == len(names) >= 50
+    shown = {row[1]: row[2] for row in rows_of_alarms([(row, Counter(pairs=1)) for row in FALSE_ALARMS])}
+    assert shown["t(3), 1 against 3"] == shown["one round 30 % slower on both sides"] == "used"
+    assert shown["t(3), 1 run against 1"] == "not used"
+
+
+def test_a_row_beyond_its_target_says_so() -> None:
+    held, high, wide = (
+        rows_of_alarms([(FALSE_ALARMS[0], Counter(pairs=n, any=found))])[0][6]
+        for n, found in ((600, 4), (600, 7), (50, 0))
+    )
+    assert held == "met"
+    assert "missed" in high
+    assert "missed" in wide  # too few pairs show nothing
+    point = next(row for row in FOUND if row.scenario.name == "+10 % TPOT at one point, 3 against 3")
+    assert "missed" in rows_of_power([(point, Counter(pairs=600, found=560))])[0][4]
+    assert rows_of_power([(point, Counter(pairs=600, found=575))])[0][4] == "met"
+
+
+def test_pieces_go_on_where_they_were_ended_and_come_out_the_same(tmp_path: Path) -> None:
+    rows = {"quiet": Scenario("quiet", one_start=True), "days": Scenario("days", day=0.01)}
+    pieces = [replace(piece, pairs=2) for piece in in_order([rows], 2 * PIECE)]
+    assert [piece.row for piece in pieces] == ["quiet", "days", "quiet", "days"]
+    file = tmp_path / "pairs.jsonl"
+    assert simulate(pieces, 7, file=file, stop_s=-1.0) == {}
+    first = simulate(pieces[:3], 7, file=file)
+    assert first["quiet"]["pairs"] == 4
+    whole = simulate(pieces, 7, file=file)
+    assert len(file.read_text().splitlines()) == 4
+    assert whole == simulate(pieces, 7)
+    assert simulate(pieces, 8, file=file, stop_s=-1.0) == {}  # pieces of another seed are not taken
+
+
+def test_a_comparison_that_is_too_noisy_is_counted_as_not_judged() -> None:
+    quiet, loud = (
+        needed(Cell(Scenario("", runs=runs, tpot=0.005 * k, ttft=0.02 * k), 3, 1))
+        for runs, k in (((5, 5), 1), ((1, 1), 4))
+    )
+    assert max(max(pair) for pair in quiet) < 5 < min(min(pair) for pair in loud)
 
 
 def test_the_interval_of_a_share_by_hand() -> None:
