@@ -262,6 +262,7 @@ def rows_of_power(counts: Iterable[tuple[Found, Counter[str]]]) -> list[list[str
                 f"{100 * oracle(found):.1f} %",
                 held,
                 f"{c['untrue x']} of {c['not found']}",
+                f"{c['untrue x']} of {c['beyond x']}",
             ]
         )
     return rows
