@@ -51,8 +51,10 @@ def prompts_drawn(folder: Path, seed: int) -> int:
         settings = result.get("settings")
         said = settings if isinstance(settings, Mapping) else {}
         numbers = [result.get("first_serial"), said.get("num_prompts"), said.get("num_warmups")]
-        if said.get("start") == "staggered":
-            numbers.append(FILLING * said["concurrency"] if isinstance(said.get("concurrency"), int) else None)
+        if said.get("start") == "staggered" and isinstance(
+            said.get("concurrency"), int
+        ):  # a rate has no streams to fill
+            numbers.append(FILLING * said["concurrency"])
         known = [n for n in numbers if isinstance(n, int) and 0 <= n < 2**53]
         if len(known) == len(numbers):
             serial = max(serial, sum(known))

@@ -32,7 +32,7 @@ def schedule_s(plan: LoadPlan) -> NDArray[np.float64]:
         return np.zeros(plan.num_prompts)
     counts = _counts(plan)
     if ramp is not None:
-        return ramp.times_s(counts * ((ramp.requests - 1) / max(counts[-1], 1e-9)))
+        return ramp.times_s(counts * ((plan.num_prompts - 1) / max(counts[-1], 1e-9)))  # fewer: the first of it
     times = counts / plan.load.request_rate
     times *= plan.num_prompts / plan.load.request_rate / times[-1]  # the rate that was asked, not one that chance drew
     return np.asarray(times - times[0])

@@ -6,6 +6,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import IO, Any
 from urllib.parse import urlsplit
 
@@ -89,12 +90,14 @@ class RequestFile:
         return requests
 
     def _prime(self) -> list[Request]:
-        requests, offset = [], self._file.tell()
-        for group in range(self._prefix.count):
+        """One request a prefix and model: adapters share no cache."""
+        requests: list[Request] = []
+        offset = self._file.tell()
+        for group, model in product(range(self._prefix.count), self.plan.load.models or ("",)):
             positions = group_ids(self.plan, len(self.pool), group)
-            data = self._request(self._as_json(positions), 1, f"{self.plan.seed:x}-prime-{group}")
+            data = self._request(self._as_json(positions), 1, f"{self.plan.seed:x}-prime-{len(requests)}", model)
             self._file.write(data)
-            requests.append(Request(group, offset, len(data), len(positions), 1, measured=False))
+            requests.append(Request(len(requests), offset, len(data), len(positions), 1, measured=False))
             offset += len(data)
         return requests
 

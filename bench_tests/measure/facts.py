@@ -82,7 +82,7 @@ class Facts:
             "num_warmups": self.profile.num_warmups(point),
             **self.profile.load.shape(),
             **self.profile.workload.shape(),
-            **facts_of(self.profile.workload, self.seed),
+            **facts_of(self.profile.workload),
             "request_rate": rate_word(self.rate(point)),
         }
 
@@ -100,7 +100,7 @@ class Facts:
 
     def rate(self, point: Point) -> float:
         """Requests started per second, the mean of a trace or ramp; infinite in a closed loop."""
-        of_workload = mean_rate(self.profile.workload)
+        of_workload = mean_rate(self.profile.workload, self.profile.load.num_prompts)
         return self.profile.rate(point) if of_workload is None else of_workload
 
     def block(self, point: Point) -> int:
@@ -229,8 +229,8 @@ class Facts:
             num_prompts=self.num_prompts(point),
             prefix_len=prefix.length(point.isl) if prefix.used else self.profile.load.prefix_len,
             prefix_hit=prefix.hit_tokens(point.isl),
-            primes=prefix.count,
-            shareable=shareable_tokens(self.profile.workload),
+            primes=prefix.count * max(1, len(self.profile.load.models)),
+            shareable=shareable_tokens(self.profile.workload, self.num_prompts(point)),
             request_rate=self.rate(point),
             client=load.stats,
             stopped=load.ending.words if load.ending.early else "",

@@ -25,6 +25,7 @@ from bench_tests.server.attach import context_needed, find_vocab
 from bench_tests.server.client import Reply, post_json, why_unhealthy
 from bench_tests.server.metrics import Metrics, read_metrics, several_servers
 from bench_tests.sweep.point import Point
+from bench_tests.sweep.prefix import Prefix
 from bench_tests.verdict.decide import ERROR, Verdict, decide
 from bench_tests.verdict.early import EarlyVerdict
 from bench_tests.verdict.repeats import RepeatedRuns
@@ -69,7 +70,8 @@ class Sweep(Facts):
                 raise NotMeasured(str(why)) from None
         needed = longest_tokens(profile.workload)
         if needed is None:
-            needed = context_needed(point.isl, point.osl, load.range_ratio, load.prefix_len)
+            shared = Prefix(**load.prefix).tokens or load.prefix_len
+            needed = context_needed(point.isl, point.osl, load.range_ratio, shared)
         if self.model.max_model_len is not None and needed > self.model.max_model_len:
             raise NotMeasured(
                 f"{point} needs a context of {needed} tokens, the server has {self.model.max_model_len}: answers would "
@@ -152,7 +154,7 @@ class Sweep(Facts):
             launcher = srun_prefixes(list(self.hosts), plan.workers) if self.hosts else None
             budget = self.budget(point)
             early = (
-                EarlyVerdict(self.profile.slo.objectives(point), budget, self.block(point), not plan.filling)
+                EarlyVerdict(self.profile.slo.objectives(point), plan.num_prompts, self.block(point), not plan.filling)
                 if budget
                 else None
             )

@@ -35,14 +35,16 @@ def result_name(profile: Profile, engine: str, point: Point, run: int = 1) -> st
 
 
 def load_name(profile: Profile, point: Point) -> str:
-    """`_rate8` and what else the command line changed of the profile's load: `_range0.2`; empty when nothing."""
+    """`_rate8`, what else the command line changed of the profile's load: `_range0.2`, and what is said of its workload:
+    `_speed2`; empty when nothing.
+    """
     load, own = profile.load, profile.load_of_file or profile.load
     words = "" if point.rate or math.isinf(load.request_rate) else f"_rate{number(load.request_rate)}"
     for spec in dataclasses.fields(load):
         value = getattr(load, spec.name)
         if spec.name != "request_rate" and spec.metadata.get("shapes", True) and value != getattr(own, spec.name):
             words += f"_{_value_word(spec.name, value)}"
-    return words
+    return words + "".join(f"_{_value_word(key, value)}" for key, value in profile.workload.shape().items())
 
 
 def _value_word(key: str, value: Any) -> str:

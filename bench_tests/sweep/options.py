@@ -240,10 +240,18 @@ def _burstiness_applies(profile: Profile, points: list[Point]) -> None:
                          "--request-rate too")  # fmt: skip
 
 
+def _prefix_applies(profile: Profile) -> None:
+    """Raise UsageError where prompts that come from a file were to begin with a prefix, which none of them does."""
+    if profile.load.prefix and (profile.workload.trace or profile.workload.dataset):
+        raise UsageError(f"{profile.source} load.prefix: {profile.workload.name} has prompts of its own; remove load.prefix, or "
+                         "leave out the trace or dataset")  # fmt: skip
+
+
 def selected_points(profile: Profile, points: list[Point] | None) -> list[Point]:
     """The points of --point, else the profile's. Raises UsageError for one that is named twice, or none at all."""
     _overrides_apply(profile, points or [])
     _burstiness_applies(profile, points or profile.points)
+    _prefix_applies(profile)
     if not points:
         found = profile.points
         if not found:

@@ -41,4 +41,8 @@ def wave_words(records: Records, objective: Objective, block: int, burst_out: bo
     step = in_step(records)
     if step is not None and step >= max(IN_STEP, 2 / float(np.sqrt(block))):
         causes.append(f"of waves ({step:.0%} in step)".replace("%", " %"))
-    return f"; that {' and '.join(causes)}; --start staggered breaks {'them' if len(causes) > 1 else 'it'}" if causes else ""
+    return (
+        f"; that {' and '.join(causes)}; --start staggered breaks {'them' if len(causes) > 1 else 'it'}"
+        if causes
+        else ""
+    )

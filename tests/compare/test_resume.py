@@ -79,6 +79,14 @@ def test_prompts_of_the_same_seed_are_counted(tmp_path: Path) -> None:
     keep(tmp_path, seed=7, first_serial=100)
     assert prompts_drawn(tmp_path, 7) == 148
     assert prompts_drawn(tmp_path, 8) == 0
+    for concurrency, drawn in ((4, 160), (None, 148)):
+        keep(
+            tmp_path,
+            seed=7,
+            first_serial=100,
+            settings={**ASKED["settings"], "start": "staggered", "concurrency": concurrency},
+        )
+        assert prompts_drawn(tmp_path, 7) == drawn, "a rate fills no loop"
     keep(tmp_path, seed=7, first_serial="100")
     (tmp_path / "half.json").write_text('{"completed": ')
     assert prompts_drawn(tmp_path, 7) == 0

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from bench_tests.load.arrivals import schedule_s
+from bench_tests.load.workload.source import mean_rate
+from bench_tests.sweep.workload import Workload
 from tests.support.plans import change_plan, make_plan
 
 PLAN = make_plan("http://x", num_prompts=4000, seed=7, request_rate=50.0)
@@ -33,6 +36,15 @@ def test_a_schedule_is_the_seeds_and_not_the_workers() -> None:
     first = schedule_s(PLAN)
     assert np.array_equal(first, schedule_s(change_plan(PLAN, workers=3, worker=1)))
     assert not np.array_equal(first, schedule_s(change_plan(PLAN, seed=8)))
+
+
+def test_fewer_requests_are_the_beginning_of_a_ramp_and_have_its_rate() -> None:
+    plan = replace(change_plan(PLAN, burstiness=1e6, num_prompts=100), workload=Workload(ramp="1:50/5m"))
+    some, whole = schedule_s(plan), schedule_s(replace(plan, num_prompts=7650))
+    assert some == pytest.approx(whole[:100], rel=0.01, abs=0.01)
+    rate = mean_rate(plan.workload, 100)
+    assert rate == pytest.approx(99 / np.ptp(some), rel=0.03)
+    assert mean_rate(plan.workload) == pytest.approx(25.5)
 
 
 def test_one_request_starts_at_zero() -> None:

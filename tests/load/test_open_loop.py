@@ -17,7 +17,7 @@ from bench_tests.load.prompts import IdPool
 from bench_tests.load.requests import RequestFile
 from bench_tests.load.team import run_load
 from bench_tests.load.workload.cache_theory import block_hashes, hit_tokens
-from bench_tests.load.workload.source import trace_of, trace_prompt
+from bench_tests.load.workload.source import facts_of, mean_rate, shareable_tokens, trace_of, trace_prompt
 from bench_tests.sim.simulator import SimSpec, Simulator
 from bench_tests.sweep.workload import Workload
 from tests.support.plans import make_plan
@@ -176,6 +176,28 @@ def test_hits_equal_theory_to_the_block(blocks: int | None, tmp_path: Path) -> N
     assert (blocks is None) or theory.sum() < hit_tokens(
         [block_hashes(p, 16) for p in prompts], [len(p) for p in prompts], 16
     ).sum()
+
+
+def test_each_run_of_a_trace_has_content_of_its_own(tmp_path: Path) -> None:
+    """A trace that is measured twice must not find the first run's prompts in the cache."""
+    plan = of_trace("http://x", mooncake(tmp_path / "t", [(0, 600, 4, [1, 2]), (5, 600, 4, [1, 3])]))
+    trace = trace_of(plan)
+    assert trace is not None
+    again = replace(plan, first_serial=plan.drawn)
+    one, two = trace_prompt(trace, plan, 0, 30000), trace_prompt(trace, plan, 1, 30000)
+    assert (one[:512] == two[:512]).all()
+    other = trace_prompt(trace, again, 0, 30000)
+    assert (one == other).mean() < 0.01
+    assert (trace_prompt(trace, again, 1, 30000)[:512] == other[:512]).all()
+
+
+def test_a_part_of_a_trace_is_described_as_that_part(tmp_path: Path) -> None:
+    rows = [(0, 600, 4, [1, 2]), (1000, 600, 4, [1, 3]), (1000, 600, 4, [1, 2]), (9000, 600, 4, [1, 2])]
+    workload = of_trace("http://x", mooncake(tmp_path / "t", rows), tick_spread="uniform").workload
+    assert mean_rate(workload, 2) == pytest.approx(2.0)
+    assert mean_rate(workload) == pytest.approx(4 / 9)
+    assert shareable_tokens(workload, 2) == 512 < shareable_tokens(workload)
+    assert facts_of(workload) == facts_of(replace(workload, tick_spread="none")), "not by the seed of a session"
 
 
 def _shorter(plan: LoadPlan, path: Path, most: int) -> LoadPlan:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +13,11 @@ import pytest
 
 from bench_tests.errors import UsageError
 from bench_tests.load.prompts import group_of, prompt_ids
+from bench_tests.load.requests import RequestFile
+from bench_tests.sweep.options import selected_points
 from bench_tests.sweep.prefix import Prefix, prefix_table
+from bench_tests.sweep.profile import load_profile
+from bench_tests.sweep.workload import Workload
 from tests.support.plans import make_plan
 from tests.support.suite import QUICK, run_suite
 
@@ -65,6 +72,27 @@ def test_hit_is_a_share_of_the_isl_in_whole_blocks() -> None:
 def test_what_is_no_prefix_is_told(value: object) -> None:
     with pytest.raises(UsageError, match=r"load\.prefix"):
         prefix_table(value, "load.prefix")
+
+
+def test_prompts_of_a_file_begin_with_no_prefix() -> None:
+    base = load_profile("demo")
+    with_prefix = replace(base, load=replace(base.load, prefix={"tokens": 64}))
+    selected_points(with_prefix, None)
+    for workload in (Workload(trace="t.jsonl"), Workload(dataset="d.jsonl")):
+        with pytest.raises(UsageError, match=r"load\.prefix"):
+            selected_points(replace(with_prefix, workload=workload), None)
+
+
+def test_each_model_has_each_prefix_in_its_cache() -> None:
+    files = RequestFile(make_plan("http://x", prefix={"groups": 3, "tokens": 48}, models={"a": 1.0, "b": 1.0}))
+    try:
+        bodies = [os.pread(files.fileno, one.size, one.offset).partition(b"\r\n\r\n")[2] for one in files.primes]
+    finally:
+        files.close()
+    said = [json.loads(body) for body in bodies]
+    assert len({(one["model"], tuple(one["prompt"])) for one in said}) == len(said) == 6
+    assert {one["model"] for one in said} == {"a", "b"}
+    assert all(one["max_tokens"] == 1 for one in said)
 
 
 def test_a_sweep_with_shared_prefixes_hits_what_it_must(tmp_path: Path) -> None:

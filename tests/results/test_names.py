@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,7 @@ from bench_tests.results.names import gpus_of, parallel_in, result_name
 from bench_tests.sweep.options import apply_options
 from bench_tests.sweep.point import Point
 from bench_tests.sweep.profile import load_profile
+from bench_tests.sweep.workload import Workload
 
 POINT = Point(4096, 128, 16)
 
@@ -35,7 +37,13 @@ def test_each_kind_of_load_has_a_name_of_its_own() -> None:
         name(ignore_eos=False),
         name(point=Point(4096, 128, 0, 8.0)),
     ]
+    workloads = [Workload(trace="t"), Workload(trace="t", speed=2.0), Workload(trace="t", window="0:10m"),
+                 Workload(trace="t", window="10m:20m"), Workload(ramp="1:5/1m"), Workload(ramp="1:5/1m/5")]  # fmt: skip
+    for workload in workloads:
+        profile = replace(load_profile("kimi_k2"), workload=workload)
+        names.append(result_name(profile, "vllm", Point(0, 0, workload=workload.name)))
     assert len(set(names)) == len(names)
+    assert all(re.fullmatch(r"[\w.-]+", one) for one in names)
     assert names[2] == "kimi_k2_vllm_tp8_isl4096_osl128_conc16_rate8"
     assert names[7] == "kimi_k2_vllm_tp8_isl4096_osl128_rate8"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,10 @@ def trace_of(plan: LoadPlan) -> Trace | None:
 
 
 def trace_prompt(trace: Trace, plan: LoadPlan, i: int, pool_size: int) -> NDArray[np.int64]:
-    """Positions in the pool of request i's prompt; shape (input_tokens,)."""
-    return trace_positions(trace, i, plan.seed, pool_size)
+    """Positions in the pool of request i's prompt; shape (input_tokens,). Each run has its own content: what one run sent
+    is still in the cache when the trace is replayed again.
+    """
+    return trace_positions(trace, i, plan.seed + plan.first_serial, pool_size)
 
 
 def request_count(workload: Workload) -> int | None:
@@ -55,19 +57,29 @@ def request_count(workload: Workload) -> int | None:
     return len(trace) if trace is not None else ramp.requests if ramp is not None else None
 
 
-def mean_rate(workload: Workload) -> float | None:
-    """Requests per second over a trace or ramp; None for workloads without arrivals of their own. Raises UsageError."""
+def mean_rate(workload: Workload, count: int = 0) -> float | None:
+    """Requests per second over the first `count` requests of a trace or ramp, 0 for all; None for workloads without
+    arrivals of their own. Raises UsageError.
+    """
     trace, ramp = load_trace(workload), parse_ramp(workload.ramp)
     if trace is not None:
-        return len(trace) / max(trace.span_s, 1e-3)
-    return None if ramp is None else ramp.requests / ramp.span_s
+        part = trace.first(count)
+        return len(part) / max(part.span_s, 1e-3)
+    if ramp is None:
+        return None
+    if 0 < count < ramp.requests:
+        return count / float(ramp.times_s(np.array([float(count)]))[0])
+    return ramp.requests / ramp.span_s
 
 
-def shareable_tokens(workload: Workload) -> int:
-    """Prompt tokens that a trace's requests have in common with earlier ones, at most; 0 for other workloads."""
+def shareable_tokens(workload: Workload, count: int = 0) -> int:
+    """Prompt tokens that the first `count` requests of a trace (0: all) have in common with earlier ones, at most; 0 for
+    other workloads.
+    """
     trace = load_trace(workload)
     if trace is None or not trace.block:
         return 0
+    trace = trace.first(count)
     seen: set[int] = set()
     shared = 0
     for i in range(len(trace)):
@@ -84,9 +96,12 @@ def longest_tokens(workload: Workload) -> int | None:
     return None if trace is None else int((trace.input_tokens + trace.output_tokens).max())
 
 
-def facts_of(workload: Workload, seed: int) -> dict[str, Any]:
-    """What a result's settings say of a trace or a dataset: its digest, its shape, never its path. Raises UsageError."""
-    if (trace := load_trace(workload, seed)) is not None:
+def facts_of(workload: Workload) -> dict[str, Any]:
+    """What a result's settings say of a trace or a dataset: its digest, its shape, never its path. Raises UsageError.
+
+    Of a trace before its ticks are spread: that is drawn from the seed, which differs from session to session.
+    """
+    if (trace := load_trace(replace(workload, tick_spread="none"))) is not None:
         return {"trace": trace.facts()}
     if (dataset := load_dataset(workload)) is not None:
         return {"dataset": {"format": dataset.format, "digest": dataset.digest, "entries": len(dataset.entries)}}
