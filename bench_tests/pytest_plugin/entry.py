@@ -10,7 +10,7 @@ import copy
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,27 +28,30 @@ def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Pa
     if (checkout := _checkout(here)) is not None and checkout != ROOT:
         _import_from(checkout)
     early_config.pluginmanager.import_plugin(PLUGIN)
-    from bench_tests.sweep.options import OPTIONS
+    from bench_tests.sweep.options import ALSO, OPTIONS
 
     takes_value = {o.flag for o in OPTIONS if not str(o.kwargs.get("action", "")).startswith("store_")}
     typed = list(early_config.invocation_params.args)
-    joined = join_values(typed, takes_value, here)
+    joined = join_values(typed, takes_value, here, ALSO)
     if joined != typed:
         _start_again(early_config, typed, joined)
-    args[:] = join_values(args, takes_value, here)
+    args[:] = join_values(args, takes_value, here, ALSO)
     early_config.known_args_namespace = parser.parse_known_args(args, namespace=copy.copy(early_config.option))
 
 
-def join_values(args: Sequence[str], takes_value: set[str], here: Path) -> list[str]:
+def join_values(
+    args: Sequence[str], takes_value: set[str], here: Path, also: Mapping[str, str] | None = None
+) -> list[str]:
     """`--results-dir /scratch/run1` as `--results-dir=/scratch/run1` where that exists outside of the folder `here`.
 
-    pytest takes such a value for a folder of tests, whose configuration it would go by.
+    pytest takes such a value for a folder of tests, whose configuration it would go by. `also`: the name that an option has
+    with an equals sign, where its own is refused.
     """
     found: list[str] = []
     for arg in args:
         path = here / arg
         if found and found[-1] in takes_value and path.exists() and not path.resolve().is_relative_to(here.resolve()):
-            found[-1] += f"={arg}"
+            found[-1] = f"{(also or {}).get(found[-1], found[-1])}={arg}"
         else:
             found.append(arg)
     return found

@@ -18,16 +18,18 @@ from bench_tests.load.workload.source import lines_of
 from bench_tests.pytest_plugin.pictures import draw
 from bench_tests.pytest_plugin.state import STATE, Session, concerns_us, is_ours
 from bench_tests.server.choose import choose
-from bench_tests.sweep.options import OPTIONS, selected_points
+from bench_tests.sweep.options import ALSO, OPTIONS, selected_points
 from bench_tests.sweep.point import rewrite_keyword
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     group = parser.getgroup("bench", "LLM serving benchmark")
+    _rename(parser, "--trace", "--pdb-trace")
     for option in OPTIONS:
+        also = (ALSO[option.flag],) if option.flag in ALSO else ()
         kwargs = {"dest": option.dest, "help": option.help.replace("%", "%%"), **option.kwargs}
         try:
-            group.addoption(option.flag, **kwargs)
+            group.addoption(option.flag, *also, **kwargs)
         except (ValueError, argparse.ArgumentError):
             # another plugin owns this flag. pytest-base-url means the same by --base-url: its value is used
             given = any(arg.partition("=")[0] == option.flag for arg in sys.argv[1:])
@@ -36,6 +38,26 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
                 raise pytest.UsageError(
                     f"{option.flag}: the plugin {name} has an option of this name too; leave that plugin out: -p no:{name}"
                 ) from None
+
+
+def _rename(parser: pytest.Parser, flag: str, name: str) -> None:
+    """Give an option of pytest's own another name where a name of ours is the same.
+
+    pytest's `--trace` (the debugger at the start of each test) takes no value: a load's `--trace FILE` would never be read.
+    `--trace=FILE` is refused by pytest before it loads any plugin: there the option has its other name.
+    """
+    for group in parser._groups:
+        for option in group.options:
+            if flag not in option.names():
+                continue
+            action = getattr(option, "_action", None)
+            if action is None:  # pytest 8 makes its parser later, from these names
+                option._long_opts = [name]  # type: ignore[attr-defined]
+                return
+            known = group._arggroup._option_string_actions
+            action.option_strings = [name]
+            known[name] = known.pop(flag)
+            return
 
 
 def _owner(flag: str, plugins: pytest.PytestPluginManager) -> str:

@@ -20,9 +20,11 @@ from bench_tests.sweep.slo import parse_goodput, parse_objectives
 from bench_tests.sweep.units import parse_rate
 from bench_tests.sweep.workload import TRACE_FORMATS, window_s
 
-__all__ = ["OPTIONS", "Option", "apply_options", "selected_points"]
+__all__ = ["ALSO", "OPTIONS", "Option", "apply_options", "selected_points"]
 
 SERVERS = ("auto", "attach", "slurm", "local", "sim")
+#: another name of an option: pytest has a `--trace` without a value, and refuses one behind an equals sign
+ALSO = {"--trace": "--trace-file"}
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,8 @@ def test_a_value_that_exists_elsewhere_is_joined_to_its_flag(tmp_path: Path) -> 
         ([f"--results-dir={there}"], [f"--results-dir={there}"]),
     ):
         assert join_values(args, FLAGS, here) == joined
+    also = {"--trace": "--trace-file"}
+    assert join_values(["--trace", str(there)], {"--trace"}, here, also) == [f"--trace-file={there}"]
 
 
 @pytest.fixture
@@ -64,6 +66,26 @@ def test_an_installed_suite_runs_from_an_empty_folder_and_a_second_time(tmp_path
         assert "DeprecationWarning" not in done.stdout + done.stderr
         assert [f.name for f in results.glob("demo*.json")] == ["demo_sim_tp1_isl1024_osl32_conc1.json"]
     assert not list(folder.iterdir())
+
+
+TRACE = '{"timestamp": 0, "input_length": 8, "output_length": 2, "hash_ids": [1]}\n'
+
+
+@pytest.mark.sessions
+def test_a_trace_is_read_in_spite_of_pytests_own_trace(tmp_path: Path, site: Path) -> None:
+    folder, elsewhere = tmp_path / "mine", tmp_path / "traces"
+    folder.mkdir()
+    elsewhere.mkdir()
+    for place in (folder, elsewhere):
+        (place / "t.jsonl").write_text(TRACE)
+    common = ("--pyargs", "bench_tests", "--server", "sim", "--co", "-q")
+    for given in (("--trace", "t.jsonl"), ("--trace", "../traces/t.jsonl"), ("--trace-file=t.jsonl",)):
+        done = pytest_in(folder, site, *common, *given)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "test_slo[trace_t]" in done.stdout
+    done = pytest_in(ROOT, tmp_path, "--server", "sim", "--co", "-q", f"--trace-file={elsewhere / 't.jsonl'}")
+    assert "test_slo[trace_t]" in done.stdout, done.stdout + done.stderr
+    assert "--pdb-trace" in pytest_in(ROOT, tmp_path, "--help").stdout
 
 
 @pytest.mark.sessions
