@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench_tests.errors import UsageError
-from bench_tests.sweep.units import format_s, parse_duration_s, parse_rate
+from bench_tests.sweep.units import parse_duration_s, parse_rate
 
 if TYPE_CHECKING:  # a profile is read on a server's node too, where there may be no numpy
     import numpy as np
@@ -29,9 +29,8 @@ class Ramp:
     steps: int = 0  # 0: linear
 
     def __str__(self) -> str:
-        return f"{self.low:g}:{self.high:g}/{format_s(self.span_s).replace(' ', '')}" + (
-            f"/{self.steps}" * bool(self.steps)
-        )
+        """What `parse_ramp` reads: one spelling for each ramp."""
+        return f"{self.low:.9g}:{self.high:.9g}/{self.span_s:.9g}s" + f"/{self.steps}" * bool(self.steps)
 
     @property
     def requests(self) -> int:

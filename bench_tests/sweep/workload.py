@@ -37,8 +37,7 @@ def _window(value: object, where: str) -> str:
 
 
 def _ramp(value: object, where: str) -> str:
-    parse_ramp(value, where)
-    return str(value)
+    return str(parse_ramp(value, where) or "")  # one spelling: results compare by it
 
 
 @dataclass(frozen=True)

@@ -199,7 +199,7 @@ def summarize(
         rates |= _rates(records, window)
     values = latencies_s(records, done)
     good = _good(records, goodput_s) if goodput_s else None
-    queue = records.queue_s()[done]
+    queue, waited = records.queue_s()[done], latencies_s(records, done, from_schedule=True)
     connect = records.connect_s[done & (records.connect_s > 0)]
     withdrawn = int((records.measured & (records.kind == WITHDRAWN)).sum())
     failed = records.kind[records.measured & ~np.isin(records.kind, [COMPLETED, WITHDRAWN])]
@@ -220,8 +220,8 @@ def summarize(
         "p99_queue_time": figure(queue, "p99") if records.open_loop else None,
         "p99_connect_time": figure(connect, "p99"),
         # with a request rate: what a user who came at the scheduled time has waited, our queue included
-        "p99_ttft_from_schedule": figure((records.first_s - records.scheduled_s)[done], "p99"),
-        "p99_e2el_from_schedule": figure((records.last_s - records.scheduled_s)[done], "p99"),
+        "p99_ttft_from_schedule": figure(waited["ttft"], "p99") if records.open_loop else None,
+        "p99_e2el_from_schedule": figure(waited["e2el"], "p99") if records.open_loop else None,
         **per_event(records),
         "in_step": None if records.open_loop else in_step(records),
         "ci95": {row.name: _interval(values, row.name, block) for row in figures_where(interval=True)},

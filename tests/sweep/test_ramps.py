@@ -7,6 +7,7 @@ import pytest
 
 from bench_tests.errors import UsageError
 from bench_tests.sweep.ramp import Ramp, parse_ramp
+from bench_tests.sweep.workload import Workload
 
 
 @pytest.mark.parametrize("text", ["1:50/5m", "50:1/60s", "2:20/10s/10", "5:6/1h/2"])
@@ -34,4 +35,11 @@ def test_what_is_no_ramp_is_told(text: object) -> None:
 
 
 def test_a_ramp_says_itself() -> None:
-    assert parse_ramp(str(Ramp(1, 50, 300.0))) == Ramp(1, 50, 300.0)
+    for ramp in (Ramp(1, 50, 300.0), Ramp(0.125, 50, 100.4), Ramp(1, 5, 4000.25, 3)):
+        assert parse_ramp(str(ramp)) == ramp
+
+
+def test_a_ramp_has_one_spelling_wherever_it_is_said() -> None:
+    check = Workload.__dataclass_fields__["ramp"].metadata["check"]
+    assert check("1:50/5m", "workload.ramp") == check("1.0:50/300", "workload.ramp") == "1:50/300s"
+    assert check("", "workload.ramp") == ""

@@ -212,7 +212,8 @@ def test_time_in_line_is_of_a_schedule_and_a_closed_loop_has_none() -> None:
     sends = [0.0, 0.5, 0.9]
     made = records(sends, [[s + 0.1, s + 0.2] for s in sends])
     closed = dataclasses.replace(made, scheduled_s=np.zeros(3))
-    assert summarize(closed, conc=2)["p99_queue_time"] is None
+    for key in ("p99_queue_time", "p99_ttft_from_schedule", "p99_e2el_from_schedule"):
+        assert summarize(closed, conc=2)[key] is None
     rated = dataclasses.replace(
         closed, scheduled_s=closed.send_s + 1.0 - np.array([0.1, 0.2, 0.3]), send_s=closed.send_s + 1.0
     )

@@ -303,6 +303,11 @@ def test_the_clients_own_state(name: str, key: str, within: float, beyond: float
     assert tripped(run(), facts(client=[QUIET, one(beyond)])) == [name]  # the worst of the processes counts
 
 
+def test_a_process_that_had_nothing_to_send_is_not_at_its_limit() -> None:
+    idle = {**QUIET, "looks": 0, "cpu_s": 1e-4, "duration_s": 1e-5}
+    assert tripped(run(), facts(client=[QUIET, idle])) == []
+
+
 @pytest.mark.parametrize(
     "metric, column, size",
     [("p99_ttft", "first_blur_s", 0.2), ("p99_e2el", "last_blur_s", 1.0), ("mean_ttft", "first_blur_s", 0.2)],
