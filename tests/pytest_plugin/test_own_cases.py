@@ -43,7 +43,7 @@ def test_the_documented_file_runs(tmp_path: Path, live: Simulator) -> None:
     results = outcome.results()
     assert "quick_sim_tp1_isl2048_osl128_conc32" in results
     assert "quick_sim_tp1_isl512_osl64_conc64_rate2" in results
-    assert "quick_sim_tp1_isl512_osl64_conc64_rate4" in results, "the second rate is a result of its own"
+    assert "quick_sim_tp1_isl512_osl64_conc64_rate4_run2" in results, "the second rate is a result of its own"
     figures = {p.get("name") for p in ET.parse(tmp_path / "junit.xml").getroot().iter("property")}
     assert {"p99_ttft", "verdict"} <= figures
     index = json.loads((outcome.results_dir / "report.json").read_text())
