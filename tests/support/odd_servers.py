@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +15,9 @@ from tests.support.scripted_server import ScriptedServer, read_request
 __all__ = ["Odd", "odd_server"]
 
 Said = tuple[int, Any]
+
+
+GAP_S = 0.005  # between events
 
 
 @dataclass
@@ -67,10 +71,13 @@ class Odd:
         ]
         if self.usage:
             events.append({"choices": [], "usage": usage})
-        text = "".join(f"data: {json.dumps(event)}\n\n" for event in events) + "data: [DONE]\n\n"
-        data = text.encode()
-        head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: %d\r\n\r\n" % len(data)
-        conn.sendall(head + data)
+        parts = [f"data: {json.dumps(event)}\n\n".encode() for event in events] + [b"data: [DONE]\n\n"]
+        length = sum(map(len, parts))
+        conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        conn.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: %d\r\n\r\n" % length)
+        for part in parts:  # answers that take no time are not in flight: a busy machine would find no concurrency
+            time.sleep(GAP_S)
+            conn.sendall(part)
 
     def _whole(self, conn: socket.socket, status: int, said: Any) -> None:
         kind = "text/plain" if isinstance(said, str) else "application/json"
