@@ -46,6 +46,7 @@ STARTED = "process_start_time_seconds"
 TTFT_BUCKET = "vllm:time_to_first_token_seconds_bucket"
 GAUGES = ("running", "waiting", "started")
 ONWARDS = ("prompt_tokens", "generation_tokens", "computed_tokens")  # what a server that goes on never takes back
+SAME_START_S = 0.02  # replicas that were started together still differ by more; one process says the same each time
 READINGS = 6  # of a server that may be several: two behind a fair coin are missed once in 32
 
 
@@ -73,13 +74,16 @@ class Metrics:
         buckets = {bound: count - before.ttft_buckets.get(bound, 0.0) for bound, count in self.ttft_buckets.items()}
         return Metrics(values, buckets, self.missing)
 
-    def changes(self, before: Metrics) -> list[str]:
-        """What says that this is another server than before, in words; empty when nothing does."""
+    def changes(self, before: Metrics, apart_s: float = 1.0) -> list[str]:
+        """What says that this is another server than before, in words; empty when nothing does.
+
+        Start times that are less than `apart_s` apart are one: some servers say theirs rounded, or from several processes.
+        """
         said: list[str] = []
         if not self.values:  # a reading that did not come says nothing
             return said
         started, earlier = self.values.get("started"), before.values.get("started")
-        if started is not None and earlier is not None and abs(started - earlier) > 1:
+        if started is not None and earlier is not None and abs(started - earlier) > apart_s:
             said.append("it was restarted (its process start time is another)")
         backwards = [name for name in ONWARDS if self.values.get(name, 0) < before.values.get(name, 0)]
         if backwards and not said:
@@ -108,7 +112,7 @@ async def several_servers(endpoint: Endpoint, model: str, seen: Metrics | None =
         readings.append(await read_metrics(endpoint, model))
         if not readings[-1].values:
             break
-        if len(readings) > 1 and readings[-1].changes(readings[-2]):
+        if len(readings) > 1 and readings[-1].changes(readings[-2], SAME_START_S):
             return "several servers answer here by turns: their counters are not used"
     return ""
 
