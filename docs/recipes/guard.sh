@@ -52,7 +52,7 @@ case $status in
     ;;
   1) echo "guard.sh: slower than its objectives or the baseline" ;;
   2) echo "guard.sh: interrupted; finished points are in $results" ;;
-  12) echo "guard.sh: not measured, twice: this says nothing about the server" ;;
+  12) echo "guard.sh: not measured, twice, or a slowdown would not have been seen (docs/ci.md, how much to measure)" ;;
   13) echo "guard.sh: no server" ;;
   4) echo "guard.sh: wrong option, profile or file" ;;
   *) echo "guard.sh: pytest ended with $status" ;;
