@@ -265,7 +265,7 @@ def test_a_trace_hits_the_prefix_cache_as_theory_says(tmp_path: Path, server: En
         'base = "demo"\nname = "traced"\n[model]\nid = "tiny"\nvocab_size = 4096\n[slo]\np99_ttft = "60s"\np99_tpot = "10s"\n'
         + LENIENT
     )
-    outcome = sweep(tmp_path, server, f"--trace={path}", profile=profile)
+    outcome = sweep(tmp_path, server, f"--trace-file={path}", profile=profile)
     assert outcome.code == 0, outcome.out
     [result] = outcome.results().values()
     trace = read_trace(path)
