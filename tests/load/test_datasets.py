@@ -73,6 +73,10 @@ def test_drawing_goes_by_seed_order_and_lengths(tmp_path: Path) -> None:
     again, _ = draw(data, 25, 1, "shuffled", lengths, 5, 14)
     assert sorted(again[:10]) == sorted(again[10:20]) == list(range(5, 15))
     assert draw(data, 4, 1, "file", lengths, 5, 14)[0] == [5, 6, 7, 8]
+    assert draw(data, 4, 1, "file", lengths, 5, 14, skip=8)[0] == [13, 14, 5, 6]
+    later = draw(data, fitting - 4, 1, "shuffled", lengths, 5, 14, skip=4)[0]
+    assert sorted(draw(data, 4, 1, "shuffled", lengths, 5, 14)[0] + later) == sorted(first), "a second run's are others"
+    assert len(draw(data, 3, 1, "shuffled", lengths, 5, 14, skip=10**15)[0]) == 3
     longest, _ = draw(data, 20, 1, "longest", lengths, 0, 99)
     assert longest == list(reversed(range(20)))
     with pytest.raises(UsageError, match="none of 20"):

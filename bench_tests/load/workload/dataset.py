@@ -130,12 +130,13 @@ def _jsonl(text: str, source: str, left_out: Counter[str]) -> Iterator[Entry]:
 
 
 def draw(
-    dataset: Dataset, count: int, seed: int, order: str, lengths: Iterable[int], low: int, high: int
+    dataset: Dataset, count: int, seed: int, order: str, lengths: Iterable[int], low: int, high: int, skip: int = 0
 ) -> tuple[list[int], int]:
     """Which entries are sent, in which order: `count` indices, and how many entries are within the lengths.
 
-    `lengths` are the entries' prompt tokens. Where there are fewer entries than `count`, they are gone through again in
-    a new order each time. Raises UsageError when none is within `low` to `high`.
+    `lengths` are the entries' prompt tokens. `skip`: how many earlier runs of the seed have had: their prompts may be in
+    the server's cache, and come again only when all others have been sent. Where there are fewer entries than are wanted,
+    they are gone through again in a new order each time. Raises UsageError when none is within `low` to `high`.
     """
     tokens = np.fromiter(lengths, np.int64, len(dataset.entries))
     fitting = np.flatnonzero((tokens >= low) & (tokens <= high))
@@ -144,15 +145,16 @@ def draw(
             f"{dataset.source}: none of {len(tokens)} prompts has {low} to {high} tokens; they have {tokens.min()} to "
             f"{tokens.max()}"
         )
-    rng = np.random.Generator(np.random.Philox(key=np.array([seed, 2**60 + 2], np.uint64)))
+    turn, place = divmod(skip, len(fitting))
     chosen: list[int] = []
-    while len(chosen) < count:
+    while len(chosen) < place + count:
         if order == "file":
-            turn = fitting
+            chosen += fitting.tolist()
         else:
-            turn = rng.permutation(fitting)
-        chosen += turn.tolist()
-    chosen = chosen[:count]
+            key, counter = np.array([seed, 2**60 + 2], np.uint64), np.array([0, 0, 0, turn], np.uint64)
+            chosen += np.random.Generator(np.random.Philox(key=key, counter=counter)).permutation(fitting).tolist()
+        turn += 1
+    chosen = chosen[place : place + count]
     if order == "longest":
         chosen.sort(key=lambda i: -tokens[i])
     return chosen, len(fitting)

@@ -152,7 +152,7 @@ def draw_dataset(plan: LoadPlan, dataset: Dataset, tokens_of: Callable[[list[str
     workload, count = plan.workload, plan.drawn
     tokens = tokens_of([entry.prompt for entry in dataset.entries])
     order, low, high = workload.dataset_order, workload.min_isl, workload.max_isl
-    chosen, fitting = draw(dataset, count, plan.seed + plan.first_serial, order, tokens, low, high)
+    chosen, fitting = draw(dataset, count, plan.seed, order, tokens, low, high, plan.first_serial)
     entries = [dataset.entries[i] for i in chosen]
     if workload.dataset_osl:
         osl = [workload.dataset_osl] * count
