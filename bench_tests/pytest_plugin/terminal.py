@@ -20,7 +20,11 @@ __all__ = ["Terminal", "not_made", "notes"]
 
 NOTED = (
     "other_load",
+    "gathered_stream",
     "client_lag",
+    "calibration",
+    "tokens_per_event",
+    "counted_by_tokenizer",
     "preemptions",
     "server_profile",
     "server_cpus",

@@ -7,6 +7,7 @@ is left would do, each point is an ERROR without a load.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -199,16 +200,21 @@ async def _ask(endpoint: Endpoint, profile: Profile, model: str, omit: tuple[str
 
 
 def _events(body: bytes) -> list[dict[str, Any]]:
-    """The JSON objects of a stream's data lines."""
-    found = []
-    for line in body.decode("utf-8", "replace").lstrip("\ufeff").splitlines():
+    """The JSON objects of a stream's events; the data of one may stand in several lines."""
+    found: list[dict[str, Any]] = []
+    data = ""
+    for line in (*re.split("\r\n|\r|\n", body.decode("utf-8", "replace").lstrip("\ufeff")), ""):
         if line.startswith("data:"):
+            data += line[5:] + "\n"
+        if line.startswith("data:") or not line:
             try:
-                event = json.loads(line[5:])
+                event = json.loads(data)
             except (ValueError, RecursionError):
-                continue
+                event = None
             if isinstance(event, dict):
                 found.append(event)
+            if isinstance(event, dict) or not line:
+                data = ""
     return found
 
 

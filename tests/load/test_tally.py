@@ -152,6 +152,13 @@ def test_a_cut_stream_keeps_what_it_had_said_and_an_error_event_outranks_the_cut
     assert not got.completed.any()
 
 
+def test_several_choices_are_named_as_what_makes_an_answer_too_long() -> None:
+    second = event("b", "length").replace(b'"index":0', b'"index":1')
+    got = rows(raw_of(chunked(event("a", "length"), second, usage_event(8, 2), DONE), osl=1))
+    assert kinds(got) == ["short"]
+    assert "several choices" in got.error[0]
+
+
 def test_bytes_behind_the_end_are_malformed() -> None:
     data = vllm("usage")
     raw = raw_of(data)

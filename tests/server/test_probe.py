@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from asyncio import run
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +13,7 @@ import pytest
 
 from bench_tests.errors import ServerError
 from bench_tests.server.attach import look_at
-from bench_tests.server.probe import Probed, probe
+from bench_tests.server.probe import Probed, _events, probe
 from bench_tests.server.served import Endpoint
 from bench_tests.sweep.profile import Profile, load_profile
 from tests.support.odd_servers import odd_server
@@ -157,6 +158,19 @@ def test_the_engine_is_the_servers_word_unless_it_has_a_name_of_its_own(of_profi
 def test_no_usage_is_said_with_who_counts() -> None:
     with odd_server(usage=False) as (_, url):
         assert any("no usage" in note and "--tokenizer" in note for note in probed(url).notes)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("indent", [None, 1])
+def test_the_data_of_an_event_may_stand_in_several_lines(indent: int | None, end: str) -> None:
+    said = [{"choices": [{"text": "a\u2028b"}]}, {"usage": {"prompt_tokens": 4}}]
+    lines = [
+        "".join(f"data: {line}{end}" for line in json.dumps(each, indent=indent, ensure_ascii=False).split("\n")) + end
+        for each in said
+    ]
+    body = f"\ufeff: ping{end}{end}" + "".join(lines) + f"data: [DONE]{end}{end}"
+    assert _events(body.encode()) == said
+    assert _events(b"data: {\n\n" + body.encode()[3:]) == said, "one that is broken breaks no other"
 
 
 def test_the_vocabulary_is_settled_once() -> None:

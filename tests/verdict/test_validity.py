@@ -235,6 +235,7 @@ def test_events_that_came_two_at_a_time_are_told() -> None:
     check = checks(arrived(2), about)["gathered_stream"]
     assert check.ok
     assert "2.0 at a time" in check.text
+    assert check.text in notes({"validity": {"checks": [check.as_dict()]}}), "a note is told"
     assert checks(arrived(1), about)["gathered_stream"].text == ""
 
 

@@ -41,6 +41,7 @@ class Answer:
     output_tokens: int = -1
     cached_tokens: int = -1
     finish_reason: str = ""
+    several: bool = False  # it holds several choices (n > 1)
     text: str = ""  # kept only where the server gives no usage and tokens must be counted from it
 
     def fail(self, kind: str, error: str) -> None:
@@ -198,6 +199,7 @@ class _Reader:
                     continue
                 if event.get("choices"):
                     choice = event["choices"][0]
+                    answer.several |= len(event["choices"]) > 1 or bool(choice.get("index"))
                     if said := _said(choice):
                         self.texts.append(said)
                     else:

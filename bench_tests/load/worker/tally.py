@@ -135,7 +135,9 @@ class Tally:
 
     def _check_length(self, request: Request, answer: Answer) -> None:
         if answer.kind == COMPLETED and (words := self._short(request.osl, answer.output_tokens, answer.finish_reason)):
-            answer.fail("short", words)
+            more = answer.several and answer.output_tokens > request.osl
+            why = "; its events are of several choices: one a request is measured, so leave n out of load.extra_body"
+            answer.fail("short", words + why * more)
 
     def _short(self, asked: int, got: int, finish_reason: str) -> str:
         """What is wrong with so many output tokens, -1 for unknown; "" when they are what was asked."""

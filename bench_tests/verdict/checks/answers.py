@@ -67,7 +67,7 @@ def tokens(records: Records) -> Check:
             0.0,
             "requests",
             f"{unknown} answers came without usage and no tokenizer could count them; give --tokenizer NAME (a folder, "
-            "or a name that transformers can load)",
+            "or a name that transformers can load), or set model.tokenizer in the profile",
         )
     got, asked = records.input_tokens[done], records.asked_input[done]
     known = got >= 0
