@@ -38,6 +38,23 @@ def test_a_length_ends_an_answer_and_nothing_of_the_next_is_taken() -> None:
     assert follow.pos == len(raw)
 
 
+@pytest.mark.parametrize("coding", [b"Chunked", b"identity, chunked", b" chunked ,"])
+@pytest.mark.parametrize("end", [b"\r\n", b"\n"])
+def test_ways_to_say_that_a_body_comes_in_chunks(coding: bytes, end: bytes) -> None:
+    head = end.join([b"HTTP/1.1 200 OK", b"content-type: text/event-stream", b"transfer-encoding:" + coding, b"", b""])
+    raw = chunked(b"data: x\n\n", b"data: y\n\n", head=head)
+    for cut in range(1, len(raw)):
+        framing = framed(raw, [cut])
+        assert (framing.status, body(raw, framing)) == (200, b"data: x\n\ndata: y\n\n")
+
+
+@pytest.mark.parametrize("coding", [b"gzip, chunked", b"gzip", b"chunked, chunked"])
+def test_a_coding_that_nobody_asked_for_is_named_at_once(coding: bytes) -> None:
+    raw = chunked(b"data: x\n\n", head=HEAD + b"transfer-encoding: " + coding + b"\r\n\r\n")
+    with pytest.raises(BadFraming, match=coding.decode()):
+        Framing().feed(raw)
+
+
 def test_without_length_or_chunks_the_close_ends_it() -> None:
     raw = bytearray(HEAD + b"connection: close\r\n\r\ndata: x\n\n")
     framing = Framing()

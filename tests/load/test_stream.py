@@ -181,6 +181,14 @@ def test_a_stream_of_events_is_one_whatever_its_type_is_called(line: bytes, befo
     assert (answer.output_tokens, len(answer.ends)) == (2, 2)
 
 
+@pytest.mark.parametrize("coding", [b"identity", b"", b"Identity"])
+def test_no_coding_is_none(coding: bytes) -> None:
+    answer = changed(
+        *stream(TEXTS), head=HEAD + b"content-encoding: " + coding + b"\r\ntransfer-encoding: chunked\r\n\r\n"
+    )
+    assert kind(answer) == "completed"
+
+
 def test_lines_of_json_are_no_events() -> None:
     line = event(" a", "length")[6:-1]
     head = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n"

@@ -75,22 +75,25 @@ class Framing:
 
     def _head(self, raw: bytearray) -> bool:
         while True:
-            end = raw.find(b"\r\n\r\n", self.pos)
+            end, line_end = raw.find(b"\r\n\r\n", self.pos), b"\r\n"
+            bare = raw.find(b"\n\n", self.pos, end if end >= 0 else len(raw))
+            if bare >= 0:  # lines that end by LF alone; HTTP has clients take them
+                end, line_end = bare, b"\n"
             if raw[self.pos : self.pos + 5] != b"HTTP/"[: max(0, len(raw) - self.pos)]:
                 raise BadFraming(f"not HTTP: {bytes(raw[self.pos : self.pos + 40])!r}")
             if end < 0:
                 if len(raw) - self.pos > MAX_HEAD:
                     raise BadFraming(f"headers beyond {MAX_HEAD} bytes")
                 return False
-            first, _, rest = bytes(raw[self.pos : end]).partition(b"\r\n")
+            first, _, rest = bytes(raw[self.pos : end]).partition(line_end)
             words = first.split(None, 2)
             if len(words) < 2 or not words[1].isdigit() or len(words[1]) != 3:
                 raise BadFraming(f"status line {first[:60]!r}")
-            self.pos = self.body_start = end + 4
+            self.pos = self.body_start = end + 2 * len(line_end)
             if words[1][:1] != b"1":  # 1xx: the real answer follows
                 break
         self.status = int(words[1])
-        for line in rest.split(b"\r\n"):
+        for line in rest.split(line_end):
             name, colon, value = line.partition(b":")
             if colon:
                 self.headers[name.strip().lower()] = value.strip()
@@ -98,7 +101,12 @@ class Framing:
             words[0] == b"HTTP/1.1" and self.headers.get(b"connection", b"").lower() != b"close"
         ) or self.headers.get(b"connection", b"").lower() == b"keep-alive"
         length = self.headers.get(b"content-length")
-        if self.headers.get(b"transfer-encoding", b"").lower() == b"chunked":
+        codings = [c.strip() for c in self.headers.get(b"transfer-encoding", b"").lower().split(b",")]
+        codings = [c for c in codings if c not in (b"", b"identity")]
+        if codings not in ([], [b"chunked"]):
+            said = self.headers[b"transfer-encoding"][:60].decode("latin-1")
+            raise BadFraming(f"transfer-encoding {said}, of which only chunked was asked")
+        if codings:
             self.mode = CHUNKED
         elif length is not None or self.status in (204, 304):
             if length is not None and not (length.isdigit() and len(length) < 16):

@@ -59,7 +59,7 @@ def parse_answer(raw: bytearray, framing: Framing) -> Answer:
         answer.fail("http", f"HTTP {framing.status}{_retry_after(framing)}: {error_text(body)}")
         return answer
     encoding = framing.headers.get(b"content-encoding", b"identity")
-    if encoding.lower() != b"identity":
+    if encoding.lower() not in (b"identity", b""):
         answer.fail("malformed", f"content-encoding {encoding.decode('latin-1')} although identity was asked")
         return answer
     content_type = framing.headers.get(b"content-type", b"")
