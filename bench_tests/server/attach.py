@@ -166,6 +166,8 @@ def _models(answer: Reply, url: str, wanted: str) -> list[dict[str, Any]]:
     if wanted and (answer.status in (404, 405, 501) or (listed in ([], None, {}) and isinstance(said, dict | list))):
         return []
     how = f"with {answer.words()}" if answer.status != 200 else "but not with a list of models"
+    if answer.status == 200 and listed == []:
+        how = "with an empty list"
     raise ServerError(
         f"the server at {url} answers /v1/models {how}; name the model with --model if it is an OpenAI-compatible "
         "server, else check --base-url"

@@ -31,6 +31,7 @@ ATTEMPTS: tuple[tuple[str, ...], ...] = (
     REMOVABLE,
 )
 OPTION = {
+    "max_tokens": '[load] omit = ["max_tokens"]; the length is asked for as max_completion_tokens',
     "stream_options": '[load] omit = ["stream_options"]',
     "ignore_eos": '--no-ignore-eos or [load] omit = ["ignore_eos"]; answers may end early',
     "temperature": '[load] omit = ["temperature"]',
@@ -132,8 +133,11 @@ async def _settle(
             "--base-url and --model"
         )
     named = tuple(name for name in REMOVABLE if name.encode() in said)
+    attempts = tuple(dict.fromkeys(filter(None, (named, *ATTEMPTS))))
+    if b"max_completion_tokens" in said and "max_tokens" not in profile.load.omit:  # how some want the length
+        attempts = tuple((*omit, "max_tokens") for omit in ((), *attempts))
     wanted = profile.load.fields(model, 1)
-    for omit in dict.fromkeys(filter(None, (named, *ATTEMPTS))):
+    for omit in attempts:
         if not any(name in wanted for name in omit):
             continue
         answer = await _try(endpoint, profile, model, omit)
@@ -144,16 +148,16 @@ async def _settle(
             return replace(profile, load=load), answer, notes
         if answer is not None and "stream_options" in omit:
             first = answer  # the later words say what is left to mend
-    return await _as_text(endpoint, profile, model, first)
+    return await _as_text(endpoint, profile, model, first, attempts)
 
 
 async def _as_text(
-    endpoint: Endpoint, profile: Profile, model: str, refused: _Answer
+    endpoint: Endpoint, profile: Profile, model: str, refused: _Answer, attempts: tuple[tuple[str, ...], ...]
 ) -> tuple[Profile, _Answer, list[str]]:
     url, reply = endpoint.base_url, refused.reply
     as_text = replace(profile, load=replace(profile.load, prompt_format="text"))
     if profile.load.prompt_format == "ids":
-        for omit in ((), *ATTEMPTS):
+        for omit in ((), *attempts):
             answer = await _try(endpoint, as_text, model, omit)
             if answer is None or not answer.token:
                 continue
@@ -189,7 +193,7 @@ async def _ask(endpoint: Endpoint, profile: Profile, model: str, omit: tuple[str
     """Raises Unreachable."""
     first = profile.model.first_id
     prompt = "a b c d" if profile.load.prompt_format == "text" else [first] * TOKENS
-    body = {name: value for name, value in profile.load.fields(model, 1).items() if name not in omit}
+    body = replace(profile.load, omit=(*profile.load.omit, *omit)).fields(model, 1)
     limit_s = min(LONGEST_S, profile.timeouts.first_token)
     reply = await ask(endpoint, "POST", "/v1/completions", body | {"prompt": prompt}, limit_s)
     events = _events(reply.body) if reply.status == 200 else []

@@ -111,9 +111,10 @@ class Load:
         default_factory=dict, metadata={"check": table, "doc": "further fields of each request's JSON", "shapes": True}
     )
     omit: tuple[str, ...] = key(
-        list_of(one_of("ignore_eos", "stream_options", "temperature"), unique=True),
+        list_of(one_of("ignore_eos", "stream_options", "temperature", "max_tokens"), unique=True),
         (),
-        "fields of a request's JSON that are left out, for servers that refuse them: ignore_eos, stream_options, temperature",
+        "fields of a request's JSON that are left out, for servers that refuse them: ignore_eos, stream_options, temperature, "
+        "max_tokens (the length is then asked for as max_completion_tokens)",
     )
     processes: int = key(
         whole(0, 256),
@@ -142,7 +143,7 @@ class Load:
         """A request's JSON without its prompt."""
         known: dict[str, Any] = {
             "model": model,
-            "max_tokens": max_tokens,
+            "max_completion_tokens" if "max_tokens" in self.omit else "max_tokens": max_tokens,
             "temperature": self.temperature,
             **({"ignore_eos": True} if self.ignore_eos else {}),
             "stream": True,

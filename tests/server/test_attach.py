@@ -96,6 +96,7 @@ def test_what_a_server_says_of_itself(site: Site, endpoint: Endpoint) -> None:
         ({"/v1/models": (200, b'{"data":[]}')}, "", "--model"),
         ({"/v1/models": (200, b'{"data":[{"id":7}]}')}, "", "not with a list of models"),
         ({"/v1/models": (200, b"[1]")}, "", "not with a list of models"),
+        ({"/v1/models": (200, b'{"data":[]}')}, "", "with an empty list; name the model with --model"),
         ({"/v1/models": (404, b"\x1b[31mno route\x07")}, "", "HTTP 404: [31mno route; name the model with --model"),
         ({"/v1/models": (200, b'{"data":[{"id":"openai/*"}]}')}, "", "lists openai/*; name the model"),
         ({"/v1/models": (200, b'{"data":[{"id":"openai/*"}]}')}, "other/a", "serves openai/*, not other/a"),

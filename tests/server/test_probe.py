@@ -155,6 +155,24 @@ def test_the_engine_is_the_servers_word_unless_it_has_a_name_of_its_own(of_profi
     assert len(got.notes) == (of_profile != named and of_profile != "")
 
 
+@pytest.mark.parametrize("others", [(), ("stream_options",), ("ignore_eos", "stream_options", "temperature")])
+def test_the_length_is_asked_for_as_the_server_wants_it(others: tuple[str, ...]) -> None:
+    def refuse(ask: dict[str, Any]) -> tuple[int, Any] | None:
+        if "max_completion_tokens" not in ask:
+            return 400, {"error": {"message": "max_tokens is not supported, use max_completion_tokens"}}
+        ask["max_tokens"] = ask["max_completion_tokens"]
+        return refusing(*others)(ask)
+
+    with odd_server(refuse=refuse) as (_, url):
+        got = probed(url)
+    assert not got.refused
+    assert set(got.profile.load.omit) == {"max_tokens", *others}
+    assert any("max_completion_tokens" in note for note in got.notes)
+    fields = got.profile.load.fields("m", 16)
+    assert fields["max_completion_tokens"] == 16
+    assert "max_tokens" not in fields
+
+
 def test_no_usage_is_said_with_who_counts() -> None:
     with odd_server(usage=False) as (_, url):
         assert any("no usage" in note and "--tokenizer" in note for note in probed(url).notes)
