@@ -189,6 +189,24 @@ def test_no_coding_is_none(coding: bytes) -> None:
     assert kind(answer) == "completed"
 
 
+@pytest.mark.parametrize("role", [False, True])
+@pytest.mark.parametrize("late", [False, True])
+def test_half_characters_count_beside_a_role_and_a_late_end(role: bool, late: bool) -> None:
+    """Five tokens, two of them without text (characters that are not whole yet), and events that are no tokens around them."""
+    if not (role or late):
+        return
+    texts = ["a", "", "b", "", "c"]
+    parts = [event("")] * role + [event(t) for t in texts[:-1]] + [event("c", None if late else "length")]
+    parts += [event("", "length")] * late
+    raw = chunked(*parts, usage_event(8, 5), DONE)
+    answer, slow = parse(raw), slowly(raw)
+    assert facts(answer) == facts(slow)
+    assert len(answer.ends) == 5
+    behind = [raw.find(part, 200) for part in (b'"text":"a"', b'"text":"c"')]
+    assert answer.ends[0] > behind[0] > 0, "the clock starts with the first token"
+    assert behind[1] < answer.ends[-1] <= raw.find(b"\n\n", behind[1]) + 2, "and ends with the last"
+
+
 def test_lines_of_json_are_no_events() -> None:
     line = event(" a", "length")[6:-1]
     head = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n"

@@ -127,14 +127,18 @@ class _Reader:
         """The offsets of the events that stand for tokens, of those that carry a choice.
 
         One without text may be a token that is no whole character yet, or none at all: a role, a late finish_reason.
-        Where there are more events than tokens, or nobody says how many tokens, only those with text count. Where there are
-        fewer, the server groups tokens, and a group without any text at an answer's first or last place is none.
+        Where there are more events than tokens, those without text at an answer's first and last place are none; if there
+        are too many still, or nobody says how many tokens, only those with text count. Where there are fewer, the server
+        groups tokens, and a group without any text at an answer's first or last place is none.
         """
         tokens, empty = self.answer.output_tokens, self.empty
         if not empty or len(empty) == self.seen or tokens == self.seen:
             return self.ends
-        if 0 <= self.seen < tokens:
-            empty = [place for place in empty if place in (0, self.seen - 1)] if 2 * len(empty) < self.seen else []
+        edges = [place for place in empty if place in (0, self.seen - 1)]
+        if self.seen < tokens:
+            empty = edges if 2 * len(empty) < self.seen else []
+        elif self.seen - len(edges) <= tokens:
+            empty = edges
         return np.delete(self.ends, empty)
 
     def _by_template(self, body: bytes) -> list[NDArray[np.int64]] | None:
