@@ -10,14 +10,33 @@ from statistics import fmean, stdev
 from bench_tests.compare.comparable import load_words, server_differences
 from bench_tests.figures import figures_where
 from bench_tests.results.schema import Results
+from bench_tests.sweep.point import number
 from plotting.group import Cell, dates, split
 
-__all__ = ["COMPARED", "CompareData", "Ratio", "compare_data", "ratio_interval"]
+__all__ = ["COMPARED", "CompareData", "Place", "Ratio", "compare_data", "ratio_interval"]
 
 #: metric, its name in the picture, and whether more of it is worse
 COMPARED = tuple((row.name, row.label, row.better == "down") for row in figures_where(compared=True))
 # two-sided 95 % quantiles of Student's t for 1 ... 10 degrees of freedom; beyond that the last is close enough
 _T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+
+
+@dataclass(frozen=True, order=True)
+class Place:
+    """Which point under which kind of load; `load` is what `load_words` says of it."""
+
+    isl: int
+    osl: int
+    conc: int
+    rate: float
+    load: str
+
+    @property
+    def words(self) -> str:
+        """`ISL 4,096 · OSL 128 · conc 16`, and what sets the load apart."""
+        parts = [f"ISL {self.isl:,} · OSL {self.osl:,}"] if self.isl else []
+        parts += [f"conc {self.conc}"] if self.conc else [f"{number(self.rate)} req/s"] if self.rate else []
+        return " · ".join([*parts, self.load] if self.load else parts)
 
 
 @dataclass(frozen=True)
@@ -30,9 +49,7 @@ class Ratio:
 
     run: str
     metric: str
-    isl: int
-    osl: int
-    conc: int
+    place: Place
     base: float
     value: float
     ratio: float
@@ -49,7 +66,7 @@ class CompareData:
     captions: tuple[str, ...]
     simulated: bool
     threshold: float
-    points: tuple[tuple[int, int, int], ...]
+    points: tuple[Place, ...]
     ratios: tuple[Ratio, ...]
     unmatched: int
 
@@ -67,17 +84,17 @@ def compare_data(base: Results, others: Sequence[Results], threshold: float = 0.
     names = _names([base, *others])
     before = _by_place(base)
     ratios: list[Ratio] = []
-    matched: set[tuple[int, int, int]] = set()
-    every = {place[:3] for place in before}
+    matched: set[Place] = set()
+    every = set(before)
     for name, other in zip(names[1:], others, strict=True):
         after = _by_place(other)
-        every |= {place[:3] for place in after}
+        every |= set(after)
         for place, there in after.items():
             pair = _pair(before.get(place, []), there)
-            found = [r for metric in COMPARED if pair and (r := _ratio(name, metric, *pair, threshold))]
-            matched |= {place[:3]} if found else set()
+            found = [r for metric in COMPARED if pair and (r := _ratio(name, metric, place, *pair, threshold))]
+            matched |= {place} if found else set()
             ratios += found
-    ratios.sort(key=lambda r: (r.isl, r.osl, r.conc))
+    ratios.sort(key=lambda r: r.place)
     return CompareData(
         base=names[0],
         runs=tuple(names[1:]),
@@ -90,13 +107,13 @@ def compare_data(base: Results, others: Sequence[Results], threshold: float = 0.
     )
 
 
-def _by_place(run: Results) -> dict[tuple[int, int, int, str], list[Cell]]:
+def _by_place(run: Results) -> dict[Place, list[Cell]]:
     """The cells of each point under each kind of load; more than one where the folder holds several servers."""
-    found: dict[tuple[int, int, int, str], list[Cell]] = {}
+    found: dict[Place, list[Cell]] = {}
     for group in split(run.points):
         for cell in group.cells:
-            load = load_words(cell.runs[0])
-            found.setdefault((cell.isl, cell.osl, cell.conc, load), []).append(cell)
+            place = Place(cell.isl, cell.osl, cell.conc, cell.rate, load_words(cell.runs[0]))
+            found.setdefault(place, []).append(cell)
     return found
 
 
@@ -131,7 +148,9 @@ def _figure(cell: Cell, metric: str) -> float | None:
     return cell.throughput(side) if side != metric else cell.metric(metric)
 
 
-def _ratio(run: str, metric: tuple[str, str, bool], before: Cell, after: Cell, threshold: float) -> Ratio | None:
+def _ratio(
+    run: str, metric: tuple[str, str, bool], place: Place, before: Cell, after: Cell, threshold: float
+) -> Ratio | None:
     key, _, more_is_worse = metric
     old, new = _figure(before, key), _figure(after, key)
     if not old or not new:
@@ -143,7 +162,7 @@ def _ratio(run: str, metric: tuple[str, str, bool], before: Cell, after: Cell, t
     state = "same"
     if beyond and apart:
         state = ("worse" if (ratio > 1) == more_is_worse else "better") + ("?" if interval is None else "")
-    return Ratio(run, key, after.isl, after.osl, after.conc, old, new, ratio, interval, state)
+    return Ratio(run, key, place, old, new, ratio, interval, state)
 
 
 def _spread(cell: Cell, metric: str) -> tuple[float, float] | None:

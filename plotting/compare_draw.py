@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from plotting import style
-from plotting.compare import COMPARED, CompareData
+from plotting.compare import COMPARED, CompareData, Place
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +28,7 @@ def draw_compare(data: CompareData, *, source: str = "") -> Figure:
         for axes, (metric, name, more_is_worse) in zip(grid[0], COMPARED, strict=True):
             _draw_panel(axes, data, rows, metric)
             axes.set_xlabel(f"{name}: run / base\n({'right' if more_is_worse else 'left'} is worse)")
-        grid[0][0].set_yticks(range(len(rows)), [f"ISL {i:,} · OSL {o:,} · conc {c}" for i, o, c in rows], fontsize=9.5)
+        grid[0][0].set_yticks(range(len(rows)), [style.plain(row.words, 70) for row in rows], fontsize=9.5)
         grid[0][0].set_ylim(len(rows) - 0.4, -0.6)
         _legend(grid[0][0], data)
         missing = f"Points in one run alone, not compared: {data.unmatched}." if data.unmatched else ""
@@ -46,13 +46,12 @@ def draw_compare(data: CompareData, *, source: str = "") -> Figure:
     return figure
 
 
-def _rows(data: CompareData) -> tuple[list[tuple[int, int, int]], int]:
+def _rows(data: CompareData) -> tuple[list[Place], int]:
     if len(data.points) <= _MOST_ROWS:
         return list(data.points), 0
-    change: dict[tuple[int, int, int], float] = {}
+    change: dict[Place, float] = {}
     for r in data.ratios:
-        key = (r.isl, r.osl, r.conc)
-        change[key] = max(change.get(key, 0.0), abs(math.log(r.ratio)))
+        change[r.place] = max(change.get(r.place, 0.0), abs(math.log(r.ratio)))
     most = sorted(change, key=lambda key: -change[key])[:_MOST_ROWS]
     return sorted(most), len(data.points) - _MOST_ROWS
 
@@ -66,15 +65,15 @@ _STATE = {
 }
 
 
-def _draw_panel(axes: Axes, data: CompareData, rows: Sequence[tuple[int, int, int]], metric: str) -> None:
+def _draw_panel(axes: Axes, data: CompareData, rows: Sequence[Place], metric: str) -> None:
     at = {key: row for row, key in enumerate(rows)}
     axes.axvspan(1 / (1 + data.threshold), 1 + data.threshold, color="#eeeeee", zorder=0)
     axes.axvline(1, color=style.INK, linewidth=1.2, zorder=1)
     for r in data.ratios:
-        if r.metric != metric or (r.isl, r.osl, r.conc) not in at:
+        if r.metric != metric or r.place not in at:
             continue
         run = data.runs.index(r.run)
-        y = at[r.isl, r.osl, r.conc] + (run - (len(data.runs) - 1) / 2) * 0.7 / max(1, len(data.runs))
+        y = at[r.place] + (run - (len(data.runs) - 1) / 2) * 0.7 / max(1, len(data.runs))
         colour, filled = _STATE[r.state]
         if r.interval:
             low, high = max(r.interval[0], 1e-6), min(r.interval[1], 1e6)  # an open end leaves the picture

@@ -154,7 +154,7 @@ def _draw_point(group: Group, point: PointResult, keep: Callable[[str, Figure], 
     assert point.records is not None
     records = load_records(point.records)
     name = point.point_id + (f"-run{point.run}" if point.run > 1 else "")
-    name = re.sub(r"[^a-z0-9-]", "", name)
+    name = re.sub(r"[^a-z0-9._-]", "", name)
     alone = group.caption_of(point)
     distribution = distribution_data(point, records, group.title, alone)
     if distribution.curves:

@@ -26,7 +26,7 @@ def export_vllm(points: Sequence[PointResult], output: Path) -> list[Path]:
     written = []
     for group in split(point for point in points if point.measured):
         for cell in cells(group.points):
-            name = f"SERVE-{group.slug}-BENCH-isl{cell.isl}-osl{cell.osl}-conc{cell.conc}"
+            name = f"SERVE-{group.slug}-BENCH-{cell.runs[0].point_id}"
             path = output / name / "summary.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps([vllm_run(p, number) for number, p in enumerate(cell.runs)], indent=1) + "\n")
@@ -52,9 +52,9 @@ def vllm_run(point: PointResult, run_number: int) -> dict[str, Any]:
     return run | {
         "model_id": point.model,
         "backend": point.engine,
-        "random_input_len": point.isl,
-        "random_output_len": point.osl,
-        "max_concurrency": point.conc,
+        "random_input_len": point.isl or None,
+        "random_output_len": point.osl or None,
+        "max_concurrency": point.conc or None,
         # the whole number of GPUs: plot_pareto multiplies tensor, pipeline and data parallel sizes
         "tensor_parallel_size": gpus,
         "gpu_count": gpus,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,8 +13,16 @@ from zlib import crc32
 from bench_tests.compare.comparable import group_key, load_words
 from bench_tests.results.names import parallel_words
 from bench_tests.results.schema import PointResult
+from bench_tests.sweep.point import number
 
-__all__ = ["Cell", "Group", "cells", "split"]
+__all__ = ["OWN_LENGTHS", "Cell", "Group", "cells", "isl_words", "split"]
+
+OWN_LENGTHS = "recorded lengths"  # of a trace or a dataset: its points have neither ISL nor OSL
+
+
+def isl_words(isl: int) -> str:
+    """`ISL 4,096`, or that lengths are the load's own."""
+    return f"ISL {isl:,}" if isl else OWN_LENGTHS
 
 
 @dataclass(frozen=True)
@@ -24,6 +33,24 @@ class Cell:
     osl: int
     conc: int
     runs: tuple[PointResult, ...]
+
+    @property
+    def rate(self) -> float:
+        """Requests started per second, of a point without a concurrency; 0 of any other."""
+        rate = self.runs[0].request_rate
+        return rate if not self.conc and math.isfinite(rate) else 0.0
+
+    @property
+    def level(self) -> float:
+        """Where the cell stands on its picture's axis of loads: its concurrency, else its rate; 0 of a recorded load."""
+        return self.conc or self.rate
+
+    @property
+    def load(self) -> str:
+        """`conc 16`, `8 req/s`; a load that has arrivals of its own by its name."""
+        return (
+            f"conc {self.conc}" if self.conc else f"{number(self.rate)} req/s" if self.rate else self.runs[0].workload
+        )
 
     @property
     def measured(self) -> tuple[PointResult, ...]:
@@ -61,7 +88,7 @@ def _median(values: Iterable[float | None]) -> float | None:
 
 
 def cells(points: Iterable[PointResult]) -> list[Cell]:
-    """The points by ISL, OSL and concurrency, in that order; repeated runs share a cell."""
+    """The points by ISL, OSL, concurrency and rate, in that order; repeated runs share a cell."""
     found: dict[tuple[int, int, int, float], list[PointResult]] = {}
     for point in points:
         found.setdefault((point.isl, point.osl, point.conc, point.request_rate), []).append(point)
@@ -80,6 +107,19 @@ class Group:
     points: tuple[PointResult, ...]
     cells: tuple[Cell, ...] = field(repr=False)
     apart: str = ""  # what sets it apart from others of the folder, beside the above: parallel sizes, load, version
+
+    @property
+    def axis(self) -> str:
+        """What its points differ in beside the ISL, as an axis is called."""
+        if any(cell.conc for cell in self.cells):
+            return "concurrency (requests)"
+        return "rate (requests/s)" if any(cell.rate for cell in self.cells) else "load"
+
+    @property
+    def levels(self) -> dict[float, str]:
+        """The loads in their order, by `Cell.level`: how an axis names each."""
+        named = {cell.level: f"{cell.level:,.10g}" if cell.level else cell.load for cell in self.cells}
+        return dict(sorted(named.items()))
 
     @property
     def tiers(self) -> Mapping[str, tuple[float, ...]]:
@@ -101,7 +141,8 @@ class Group:
     def title(self) -> str:
         """What distinguishes this group from others: model, engine, GPUs, OSL."""
         apart = f" · {self.apart}" if self.apart else ""
-        return f"{self.short_model} · {self.engine} · {self.hardware}{apart} · OSL {self.osl}"
+        osl = f"OSL {self.osl}" if self.osl else OWN_LENGTHS
+        return f"{self.short_model} · {self.engine} · {self.hardware}{apart} · {osl}"
 
     @property
     def caption(self) -> str:
@@ -170,6 +211,12 @@ def split(points: Iterable[PointResult]) -> list[Group]:
         part: len({word for members in found.values() if (word := _apart(members[0])[part])}) > 1
         for part in ("version", "config")
     }
+    words = {id(members): _apart(members[0]) for members in found.values()}
+    if any("start staggered" in said["load"] for said in words.values()):
+        for members in found.values():  # beside another start the usual one is said too
+            load = words[id(members)]["load"]
+            if members[0].conc and math.isinf(members[0].request_rate) and "start " not in load:
+                words[id(members)]["load"] = ", ".join(filter(None, ("start together", load)))
     groups = [
         Group(
             first.model,
@@ -179,7 +226,7 @@ def split(points: Iterable[PointResult]) -> list[Group]:
             first.simulated,
             tuple(members),
             tuple(cells(members)),
-            " · ".join(word for part, word in _apart(first).items() if word and several.get(part, True)),
+            " · ".join(word for part, word in words[id(members)].items() if word and several.get(part, True)),
         )
         for members in found.values()
         for first in members[:1]

@@ -1,4 +1,4 @@
-"""ISL × concurrency: which points passed, failed, could not be measured, or were not measured."""
+"""ISL × concurrency (or rate): which points passed, failed, could not be measured, or were not measured."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from plotting import style
-from plotting.group import Cell, Group
+from plotting.group import OWN_LENGTHS, Cell, Group
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,13 +18,14 @@ _MOST = 24  # cells a side whose text still reads
 
 @dataclass(frozen=True)
 class HeatmapData:
-    """`state[row][column]` at `concs[row]`, `isls[column]`: PASSED, FAILED, ERROR, measured, or empty; and its text."""
+    """`state[row][column]` at `loads[row]`, `isls[column]`: PASSED, FAILED, ERROR, measured, or empty; and its text."""
 
     title: str
     caption: str
     simulated: bool
     isls: tuple[int, ...]
-    concs: tuple[int, ...]
+    loads: tuple[str, ...]
+    axis: str
     state: tuple[tuple[str, ...], ...]
     text: tuple[tuple[str, ...], ...]
 
@@ -32,14 +33,15 @@ class HeatmapData:
 def heatmap_data(group: Group) -> HeatmapData:
     """Each cell's verdict, with its p99 TTFT and p99 TPOT as text."""
     isls = tuple(sorted({cell.isl for cell in group.cells}))
-    concs = tuple(sorted({cell.conc for cell in group.cells}))
-    at = {(cell.isl, cell.conc): cell for cell in group.cells}
+    levels = group.levels
+    at = {(cell.isl, cell.level): cell for cell in group.cells}
     state, text = [], []
-    for conc in concs:
-        row = [at.get((isl, conc)) for isl in isls]
+    for level in levels:
+        row = [at.get((isl, level)) for isl in isls]
         state.append(tuple(cell.verdict if cell else "" for cell in row))
         text.append(tuple(_text(cell) for cell in row))
-    return HeatmapData(group.title, group.caption, group.simulated, isls, concs, tuple(state), tuple(text))
+    loads = tuple(levels.values())
+    return HeatmapData(group.title, group.caption, group.simulated, isls, loads, group.axis, tuple(state), tuple(text))
 
 
 def _text(cell: Cell | None) -> str:
@@ -63,7 +65,7 @@ def draw_heatmap(data: HeatmapData, *, source: str = "") -> Figure:
     """Colour, sign and hatching say the same, so that print and colour-blind readers lose nothing."""
     from matplotlib.patches import Patch, Rectangle
 
-    columns, rows = len(data.isls), len(data.concs)
+    columns, rows = len(data.isls), len(data.loads)
     readable = max(columns, rows) <= _MOST
     with style.house():
         width = min(24.0, max(8.5, 3.6 + 1.05 * columns)) if readable else 14.0
@@ -94,13 +96,14 @@ def draw_heatmap(data: HeatmapData, *, source: str = "") -> Figure:
                         fontsize=10,
                         linespacing=1.25,
                     )
-        for axis, values, count in ((axes.xaxis, data.isls, columns), (axes.yaxis, data.concs, rows)):
+        isls = tuple(f"{isl:,}" if isl else OWN_LENGTHS for isl in data.isls)
+        for axis, values, count in ((axes.xaxis, isls, columns), (axes.yaxis, data.loads, rows)):
             step = max(1, -(-count // _MOST))
-            axis.set_ticks(range(0, count, step), [f"{v:,}" for v in values[::step]])
+            axis.set_ticks(range(0, count, step), values[::step])
         axes.set_xlim(-0.5, columns - 0.5)
         axes.set_ylim(-0.5, rows - 0.5)
         axes.set_xlabel("ISL (tokens)")
-        axes.set_ylabel("concurrency (requests)")
+        axes.set_ylabel(data.axis)
         there = {verdict for states in data.state for verdict in states}
         handles = [
             Patch(facecolor=_FILL[v], edgecolor="#777777", hatch=_HATCH.get(v), label=f"{_SIGN[v]} {_LABEL[v]}".strip())

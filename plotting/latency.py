@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from plotting import style
-from plotting.group import Group
+from plotting.group import Group, isl_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,7 +18,7 @@ __all__ = ["LatencyData", "LatencyLine", "LatencyPanel", "draw_latency", "latenc
 
 @dataclass(frozen=True)
 class LatencyLine:
-    """One statistic over the concurrencies, seconds; `low` and `high` are its interval, None where there is none."""
+    """One statistic over the loads, seconds; `low` and `high` are its interval, None where there is none."""
 
     name: str
     y: tuple[float | None, ...]
@@ -28,7 +28,7 @@ class LatencyLine:
 
 @dataclass(frozen=True)
 class LatencyPanel:
-    """TTFT or TPOT: p50 and p99 with their limits, seconds, at the data's concurrencies."""
+    """TTFT or TPOT: p50 and p99 with their limits, seconds, at the data's loads."""
 
     metric: str
     lines: tuple[LatencyLine, ...]
@@ -43,15 +43,17 @@ class LatencyData:
     caption: str
     simulated: bool
     isl: int
-    concs: tuple[int, ...]
+    levels: tuple[float, ...]
+    loads: tuple[str, ...]
+    axis: str
     verdicts: tuple[str, ...]
     panels: tuple[LatencyPanel, LatencyPanel]
     interval_kind: str
 
 
 def latency_data(group: Group, isl: int) -> LatencyData:
-    """The cells of `isl` in the order of concurrency."""
-    of = [cell for cell in group.cells if cell.isl == isl]
+    """The cells of `isl` in the order of concurrency, or rate."""
+    of = sorted((cell for cell in group.cells if cell.isl == isl), key=lambda cell: cell.level)
     panels = []
     for metric in ("ttft", "tpot"):
         lines, limits = [], []
@@ -77,7 +79,9 @@ def latency_data(group: Group, isl: int) -> LatencyData:
         group.caption,
         group.simulated,
         isl,
-        tuple(cell.conc for cell in of),
+        tuple(cell.level for cell in of),
+        tuple(group.levels[cell.level] for cell in of),
+        group.axis,
         tuple(cell.verdict for cell in of),
         (panels[0], panels[1]),
         kind if drawn else "",
@@ -96,7 +100,7 @@ def draw_latency(data: LatencyData, *, source: str = "") -> Figure:
         marks = "Under the axis: the point's verdict." if any(v != "measured" for v in data.verdicts) else ""
         style.caption(
             figure,
-            f"Latency against concurrency, ISL {data.isl:,} · {data.title}",
+            f"Latency against {data.axis.partition(' ')[0]}, {isl_words(data.isl)} · {data.title}",
             (data.caption, f"{bars} {marks}", source),
             simulated=data.simulated,
         )
@@ -105,7 +109,7 @@ def draw_latency(data: LatencyData, *, source: str = "") -> Figure:
 
 def _draw_panel(axes: Axes, data: LatencyData, panel: LatencyPanel) -> None:
     scale, unit = latency_unit(panel)
-    x = range(len(data.concs))  # evenly spaced: the grid of concurrencies is a list of choices, not a measure
+    x = range(len(data.loads))  # evenly spaced: the grid of concurrencies is a list of choices, not a measure
     for line, colour, marker in zip(panel.lines, (style.BLUE, style.RED), ("o", "s"), strict=True):
         y = [math.nan if v is None else v * scale for v in line.y]
         axes.plot(x, y, color=colour, marker=marker, label=f"{line.name} {panel.metric.upper()} ({unit})")
@@ -145,7 +149,7 @@ def _draw_panel(axes: Axes, data: LatencyData, panel: LatencyPanel) -> None:
                 clip_on=False,
             )
     labels = [
-        f"{conc}\n{_MARK.get(verdict, '')}".rstrip() for conc, verdict in zip(data.concs, data.verdicts, strict=True)
+        f"{load}\n{_MARK.get(verdict, '')}".rstrip() for load, verdict in zip(data.loads, data.verdicts, strict=True)
     ]
     step = math.ceil(len(labels) / 12)
     axes.set_xticks(list(x)[::step], labels[::step])
@@ -153,8 +157,8 @@ def _draw_panel(axes: Axes, data: LatencyData, panel: LatencyPanel) -> None:
         if verdict in ("FAILED", "ERROR"):
             text.set_color(style.RED if verdict == "FAILED" else "#555555")
             text.set_fontweight("bold")
-    axes.set_xlim(-0.6, len(data.concs) - 0.4)
-    axes.set_xlabel("concurrency (requests)")
+    axes.set_xlim(-0.6, len(data.loads) - 0.4)
+    axes.set_xlabel(data.axis)
     axes.set_ylabel(f"{panel.metric.upper()} ({unit})")
     style.legend(axes, panel.metric.upper(), loc="upper left", bbox_to_anchor=(1.0, 1.02))
 

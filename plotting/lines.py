@@ -24,18 +24,19 @@ class Series:
     """One line: `y[i]` at `x[i]`; None leaves a gap."""
 
     name: str
-    order: int
+    order: float
     x: tuple[float, ...]
     y: tuple[float | None, ...]
 
 
 @dataclass(frozen=True)
 class LinesPanel:
-    """Prefill or Decode of one group: a line per concurrency over the ISLs."""
+    """Prefill or Decode of one group: a line per concurrency, or rate, over the ISLs."""
 
     side: str
     isls: tuple[int, ...]
     series: tuple[Series, ...]
+    axis: str
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class LinesData:
 
 
 def lines_data(groups: Sequence[Group]) -> LinesData:
-    """Throughput per GPU (tok/s/GPU) by ISL for each concurrency of each group."""
+    """Throughput per GPU (tok/s/GPU) by ISL for each concurrency (or rate) of each group."""
     return LinesData(
         rows=tuple((g.title, _panel(g, "input", "Prefill"), _panel(g, "output", "Decode")) for g in groups),
         per_gpu=tuple(g.gpus is not None for g in groups),
@@ -60,13 +61,13 @@ def lines_data(groups: Sequence[Group]) -> LinesData:
 
 def _panel(group: Group, side: str, name: str) -> LinesPanel:
     isls = tuple(sorted({cell.isl for cell in group.cells}))
-    value = {(cell.isl, cell.conc): cell.throughput(side) for cell in group.cells}
-    concs = sorted({cell.conc for cell in group.cells})
+    value = {(cell.isl, cell.level): cell.throughput(side) for cell in group.cells}
+    loads = {cell.level: cell.load for cell in group.cells}
     series = tuple(
-        Series(f"conc {conc}", conc, tuple(map(float, isls)), tuple(value.get((isl, conc)) for isl in isls))
-        for conc in concs
+        Series(loads[level], level, tuple(map(float, isls)), tuple(value.get((isl, level)) for isl in isls))
+        for level in group.levels
     )
-    return LinesPanel(name, isls, series)
+    return LinesPanel(name, isls, series, group.axis)
 
 
 def draw_lines(data: LinesData, *, source: str = "") -> Figure:
@@ -76,13 +77,14 @@ def draw_lines(data: LinesData, *, source: str = "") -> Figure:
         figure, grid = style.figure(rows, 2, width=13.5, height=1.3 + 4.4 * rows)
         for at, (title, *panels) in enumerate(data.rows):
             for axes, panel, side in zip(grid[at], panels, ("input", "output"), strict=True):
-                draw_series(figure, axes, panel.series, "concurrency (requests)")
+                draw_series(figure, axes, panel.series, panel.axis)
                 style.token_axis(axes, panel.isls)
-                axes.set_ylim(bottom=0)
+                top = max((y for line in panel.series for y in line.y if y is not None), default=0.0)
+                axes.set_ylim(0, 1.06 * top or 1)
                 axes.set_ylabel(style.throughput_label(side, per_gpu=data.per_gpu[at]))
                 prefix = f"{style.plain(title, 60)}\n" if rows > 1 else ""
                 axes.set_title(f"{prefix}{panel.side}", loc="left")
-        heading = "Throughput by concurrency"
+        heading = f"Throughput by {data.rows[0][1].axis.partition(' ')[0]}" if rows == 1 else "Throughput by load"
         style.caption(
             figure,
             f"{heading} · {data.rows[0][0]}" if rows == 1 else heading,
@@ -116,5 +118,5 @@ def draw_series(figure: Figure, axes: Axes, series: Sequence[Series], title: str
 
     bar = figure.colorbar(ScalarMappable(Normalize(0, len(series)), ListedColormap(colours)), ax=axes)
     ticks = sorted({round(i * (len(series) - 1) / 6) for i in range(7)})
-    bar.set_ticks([t + 0.5 for t in ticks], labels=[str(series[t].order) for t in ticks])
+    bar.set_ticks([t + 0.5 for t in ticks], labels=[f"{series[t].order:.10g}" for t in ticks])
     bar.set_label(title)

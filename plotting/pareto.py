@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from plotting import style
-from plotting.group import Group
+from plotting.group import Group, isl_words
 from plotting.lines import Series, draw_series
 
 if TYPE_CHECKING:
@@ -18,29 +18,41 @@ __all__ = ["ParetoData", "draw_pareto", "pareto_data"]
 
 @dataclass(frozen=True)
 class ParetoData:
-    """One line per ISL through its concurrencies: x interactivity (tok/s/user), y output throughput (tok/s/GPU)."""
+    """One line per ISL through its loads: x interactivity (tok/s/user), y output throughput (tok/s/GPU)."""
 
     title: str
     caption: str
     simulated: bool
     per_gpu: bool
     series: tuple[Series, ...]
-    concs: tuple[tuple[int, ...], ...]
+    levels: tuple[tuple[float, ...], ...]
+    loads: tuple[tuple[str, ...], ...]
+    axis: str
 
 
 def pareto_data(group: Group) -> ParetoData:
     """Formula: interactivity = 1 / median TPOT. Points without a TPOT (one output token) have no place here."""
-    series, concs = [], []
+    series, levels, loads = [], [], []
     for isl in sorted({cell.isl for cell in group.cells}):
         at = [
-            (cell.conc, 1 / tpot, y)
+            (cell, 1 / tpot, y)
             for cell in group.cells
             if cell.isl == isl and (tpot := cell.metric("median_tpot")) and (y := cell.throughput("output")) is not None
         ]
         if at:
-            series.append(Series(f"ISL {isl:,}", isl, tuple(x for _, x, _ in at), tuple(y for _, _, y in at)))
-            concs.append(tuple(conc for conc, _, _ in at))
-    return ParetoData(group.title, group.caption, group.simulated, group.gpus is not None, tuple(series), tuple(concs))
+            series.append(Series(isl_words(isl), isl, tuple(x for _, x, _ in at), tuple(y for _, _, y in at)))
+            levels.append(tuple(cell.level for cell, _, _ in at))
+            loads.append(tuple(cell.load for cell, _, _ in at))
+    return ParetoData(
+        group.title,
+        group.caption,
+        group.simulated,
+        group.gpus is not None,
+        tuple(series),
+        tuple(levels),
+        tuple(loads),
+        group.axis.partition(" ")[0],
+    )
 
 
 def draw_pareto(data: ParetoData, *, source: str = "") -> Figure:
@@ -49,38 +61,38 @@ def draw_pareto(data: ParetoData, *, source: str = "") -> Figure:
         figure, grid = style.figure(1, 1, width=11, height=6.4)
         axes = grid[0, 0]
         draw_series(figure, axes, data.series, "ISL (tokens)")
-        _name_concurrencies(axes, data)
+        _name_loads(axes, data)
         right = max((x for line in data.series for x in line.x), default=1.0)
         left = min((x for line in data.series for x in line.x), default=0.0)
         # from zero, unless that squeezes every point into one corner
         axes.set_xlim(
             0 if left < 0.6 * right else left - 0.15 * (right - left or right), right + 0.1 * (right - left or right)
         )
-        axes.set_ylim(bottom=0)
-        axes.margins(y=0.1)
+        top = max((y for line in data.series for y in line.y if y is not None), default=0.0)
+        axes.set_ylim(0, 1.1 * top or 1)
         axes.set_xlabel("interactivity = 1 / median TPOT (tok/s/user)")
         axes.set_ylabel(style.throughput_label("output", per_gpu=data.per_gpu))
         style.caption(
             figure,
             f"Throughput against interactivity · {data.title}",
-            (data.caption, "Along each line the concurrency changes; better is up and to the right.", source),
+            (data.caption, f"Along each line the {data.axis} changes; better is up and to the right.", source),
             simulated=data.simulated,
         )
     return figure
 
 
-def _name_concurrencies(axes: Axes, data: ParetoData) -> None:
+def _name_loads(axes: Axes, data: ParetoData) -> None:
     """Names on the first line alone: on each they would hide the lines."""
     from matplotlib.patheffects import withStroke
 
-    line, concs = data.series[0], data.concs[0]
+    line, loads = data.series[0], data.loads[0]
     if len(line.x) > 12:
         return
-    at = sorted(zip(line.x, (y or 0.0 for y in line.y), concs, strict=True))
-    for i, (x, y, conc) in enumerate(at):
+    at = sorted(zip(line.x, (y or 0.0 for y in line.y), loads, strict=True))
+    for i, (x, y, load) in enumerate(at):
         rises = i + 1 < len(at) and at[i + 1][1] > y  # then the line leaves to the upper right: the name goes below
         axes.annotate(
-            f"conc {conc}",
+            load,
             (x, y),
             xytext=(4, -17) if rises else (7, 6),
             textcoords="offset points",

@@ -115,6 +115,10 @@ def legend(axes: Axes, title: str, *, columns: int = 1, **where: Any) -> Legend 
 
 def token_axis(axes: Axes, isls: Sequence[int]) -> None:
     """x as token positions, with a tick at each ISL as long as they stand apart."""
+    if not any(isls):  # a trace or a dataset has lengths of its own
+        axes.set_xticks([0], ["recorded lengths"])
+        axes.set_xlim(-1, 1)
+        return
     span = (max(isls) - min(isls)) or max(isls)
     shown: list[int] = []
     for isl in isls:

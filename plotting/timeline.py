@@ -117,7 +117,8 @@ def draw_timeline(data: TimelineData, *, source: str = "") -> Figure:
                 )
             axes.set_axisbelow(False)
         running.step(data.running_t, data.running, where="post", color=style.BLUE, linewidth=1.5, label="running")
-        running.axhline(data.conc, color=style.RED, linestyle=(0, (5, 3)), linewidth=1.3, label=f"conc {data.conc}")
+        if data.conc:  # an open loop has no cap
+            running.axhline(data.conc, color=style.RED, linestyle=(0, (5, 3)), linewidth=1.3, label=f"conc {data.conc}")
         running.set_ylabel("requests running")
         arrivals.stairs(
             data.arrivals, (*data.bin_start, data.bin_start[-1] + data.bin_s), fill=True, color=style.ORANGE

@@ -148,7 +148,7 @@ def _sample(result: PointResult) -> RunSample:
     if result.records is not None:
         try:
             records = Records.load(result.records)
-            sample = sample_of_records(records, result.conc if result.request_rate == float("inf") else 1)
+            sample = sample_of_records(records, result.conc or 1 if result.request_rate == float("inf") else 1)
             return replace(sample, origin=origin_of(result.raw, records))
         except UsageError:
             pass  # the summary is there all the same

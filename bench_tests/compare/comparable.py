@@ -60,6 +60,9 @@ def _load(raw: Mapping[str, Any]) -> dict[str, Any]:
     settings = raw.get("settings")
     if isinstance(settings, Mapping):
         said = {key: value for key, value in {**_DEFAULTS, **settings}.items() if key not in _NO_LOAD}
+        # a closed loop has no gaps that it draws, an open one has no streams that begin
+        idle = "burstiness" if math.isinf(_plain("request_rate", said["request_rate"])) else "start"
+        said[idle] = _DEFAULTS[idle]
     else:  # what the older client and vLLM's say of a load
         said = {key: raw[key] for key in ("num_prompts", "request_rate", "burstiness") if key in raw}
     return {f"settings {key}": _plain(key, value) for key, value in said.items()}
@@ -125,15 +128,26 @@ def group_key(result: PointResult, *, version: bool = True) -> tuple[object, ...
 
 
 def load_words(result: PointResult) -> str:
-    """What sets a load apart from a closed loop of the suite's defaults: `4 req/s, burstiness 0.5`; mostly empty."""
-    asked = question(result)
-    words = [result.workload] if result.workload else []
+    """What sets a load apart from a closed loop of the suite's defaults: `4 req/s, burstiness 0.5`; mostly empty.
+
+    Without a cap on the requests in flight the rate is the point's own: `open loop`.
+    """
+    words = [result.workload] if result.workload not in ("", "ramp") else []  # a ramp's own key says it
     if math.isfinite(result.request_rate):
-        words.append(f"{result.request_rate:g} req/s")
-    for name, value in asked.items():
+        words.append(f"{result.request_rate:g} req/s" if result.conc else "open loop")
+    for name, value in question(result).items():
         table, _, key = name.partition(" ")
         if table != "settings" or key in (*_POINT, *SIZES, "request_rate"):
             continue
         if value != _plain(key, _DEFAULTS.get(key)) and not (key == "burstiness" and not words):
-            words.append(f"{key.replace('_', ' ')} {value if not isinstance(value, dict) else dict(value)}")
+            words.append(f"{key.replace('_', ' ')} {_said(value)}")
     return ", ".join(words)
+
+
+def _said(value: Any) -> str:
+    """A value in a few words; a trace or dataset by the digest of what was replayed of it."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    if digest := value.get("replayed") or value.get("digest"):
+        return f"{value.get('format', '')} {str(digest)[:8]}".strip()
+    return " ".join(f"{key}={one}" for key, one in sorted(value.items(), key=str))

@@ -53,7 +53,7 @@ def latest_sessions(results: Results) -> Results:
 
 def _place(point: PointResult) -> tuple[object, ...]:
     """What a run is a run of, whatever the server's version: an upgrade is measured again, not beside."""
-    return (point.isl, point.osl, point.conc, point.source.parent, *group_key(point, version=False))
+    return (point.isl, point.osl, point.conc, point.request_rate, point.source.parent, *group_key(point, version=False))
 
 
 def _joined(points: Sequence[PointResult]) -> dict[str, str]:

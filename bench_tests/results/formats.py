@@ -84,6 +84,8 @@ def to_point(raw: Mapping[str, Any], source: Path) -> PointResult:
     conc = _first(_count(point.get("conc")), _count(raw.get("max_concurrency")), _count(raw.get("conc")))
     rate = _rate(point if point.get("rate") else raw)
     workload = _workload(point.get("workload"))
+    if workload and not conc and not point.get("rate"):
+        rate = math.inf  # a trace's and a ramp's mean rate is no part of what was asked
     if not conc and not math.isfinite(rate) and not workload:
         raise NotAResult("no max_concurrency (or point.conc) of at least 1, and no request rate")
     own_lengths = bool(workload) and not point.get("isl")  # a trace or a dataset has lengths of its own

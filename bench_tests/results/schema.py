@@ -36,8 +36,9 @@ class PointResult:
     `metrics` holds what was measured and finite: `p99_ttft`, `median_tpot`, `input_throughput` ...; a figure that is
     absent was not measured. `intervals` are 95 % ones; an upper end that the sample leaves open is infinite. `verdict` is
     PASSED, FAILED, ERROR or None (the file says none). `conc` is 0 where nothing limits the requests in flight.
-    `request_rate` is infinite in a closed loop; `workload` names a trace, a dataset or a ramp. `gpus` is None when the file does not say; a picture then shows the
-    throughput of the whole server. `parallel` is the sizes by their short names: `{"tp": 4, "pp": 2}`. `config` names one of
+    `request_rate` is infinite in a closed loop and where a workload has arrivals of its own; `workload` names a trace, a
+    dataset or a ramp. `gpus` is None when the file does not say; a picture then shows the throughput of the whole server.
+    `parallel` is the sizes by their short names: `{"tp": 4, "pp": 2}`. `config` names one of
     several configurations of the server. `run_id` names the session that measured it; `resumes` are earlier sessions that
     this one went on with.
     """
@@ -92,7 +93,7 @@ class PointResult:
     def case(self) -> Point:
         """The point as the case that measured it is called: `--request-rate` sets a rate that its name doesn't say."""
         named = self.raw.get("point")
-        said = bool(named.get("rate")) if isinstance(named, Mapping) else not self.conc
+        said = not self.conc or (isinstance(named, Mapping) and bool(named.get("rate")))
         return self.point if said else Point(self.isl, self.osl, self.conc, workload=self.workload)
 
     def throughput(self, side: str) -> float | None:

@@ -14,7 +14,7 @@ from typing import Any
 from plotting import style
 from plotting.compare import COMPARED, CompareData
 from plotting.frontier import frontier_data
-from plotting.group import Cell, Group
+from plotting.group import OWN_LENGTHS, Cell, Group, isl_words
 from plotting.heatmap import heatmap_data
 from plotting.latency import latency_data, latency_unit
 from plotting.lines import LinesPanel, lines_data
@@ -33,7 +33,8 @@ def _at(cell: Cell, index: Index) -> int | None:
 
 def _text(cell: Cell) -> str:
     """What hovering over a point says."""
-    lines = [f"ISL {cell.isl:,} · OSL {cell.osl:,} · conc {cell.conc} · {cell.verdict}"]
+    lengths = f"ISL {cell.isl:,} · OSL {cell.osl:,}" if cell.isl else OWN_LENGTHS
+    lines = [f"{lengths} · {cell.load} · {cell.verdict}"]
     for metric in ("ttft", "tpot"):
         p50, p99 = cell.metric(f"median_{metric}"), cell.metric(f"p99_{metric}")
         if p50 is not None or p99 is not None:
@@ -51,7 +52,7 @@ def _time(value: float | None) -> str:
 
 def group_charts(group: Group, index: Index, tiers: Mapping[str, Sequence[float]] | None) -> list[Chart]:
     """The charts of one group: frontier, throughput, interactivity, latency by ISL, verdicts."""
-    cells = {(cell.isl, cell.conc): cell for cell in group.cells}
+    cells = {(cell.isl, cell.level): cell for cell in group.cells}
     return [
         _frontier(group, index, tiers),
         _lines(group, cells, index),
@@ -100,7 +101,7 @@ def _label(group: Group, side: str) -> str:
     return style.throughput_label(side, per_gpu=group.gpus is not None)
 
 
-def _lines(group: Group, cells: Mapping[tuple[int, int], Cell], index: Index) -> Chart:
+def _lines(group: Group, cells: Mapping[tuple[int, float], Cell], index: Index) -> Chart:
     data = lines_data([group])
     panels = []
     for panel, side in zip(data.rows[0][1:], ("input", "output"), strict=True):
@@ -119,14 +120,15 @@ def _lines(group: Group, cells: Mapping[tuple[int, int], Cell], index: Index) ->
                 )
             )
         panels.append(_panel(panel.side, "token position = ISL (tokens)", _label(group, side), traces, panel.isls))
-    return {"id": "throughput", "title": "Throughput by concurrency", "panels": panels, "note": ""}
+    title = f"Throughput by {group.axis.partition(' ')[0]}"
+    return {"id": "throughput", "title": title, "panels": panels, "note": ""}
 
 
-def _pareto(group: Group, cells: Mapping[tuple[int, int], Cell], index: Index) -> Chart:
+def _pareto(group: Group, cells: Mapping[tuple[int, float], Cell], index: Index) -> Chart:
     data = pareto_data(group)
     traces = []
-    for i, (line, concs) in enumerate(zip(data.series, data.concs, strict=True)):
-        of = [cells[line.order, conc] for conc in concs]
+    for i, (line, levels) in enumerate(zip(data.series, data.levels, strict=True)):
+        of = [cells[int(line.order), level] for level in levels]
         hover = [f"{_text(c)}\n{x:.4g} tok/s/user" for c, x in zip(of, line.x, strict=True)]
         at = [_at(c, index) for c in of]
         traces.append(_trace(line.name, line.x, line.y, hover, order=(i, len(data.series)), at=at))
@@ -139,10 +141,10 @@ def _pareto(group: Group, cells: Mapping[tuple[int, int], Cell], index: Index) -
     }
 
 
-def _latency(group: Group, isl: int, cells: Mapping[tuple[int, int], Cell], index: Index) -> Chart:
+def _latency(group: Group, isl: int, cells: Mapping[tuple[int, float], Cell], index: Index) -> Chart:
     data = latency_data(group, isl)
-    of = [cells[isl, conc] for conc in data.concs]
-    names = [f"{conc}" for conc in data.concs]
+    of = [cells[isl, level] for level in data.levels]
+    names = list(data.loads)
     panels = []
     for panel in data.panels:
         scale, unit = latency_unit(panel)
@@ -167,24 +169,24 @@ def _latency(group: Group, isl: int, cells: Mapping[tuple[int, int], Cell], inde
             hover = ["" if v is None else f"SLO: {name} {panel.metric.upper()} ≤ {style.seconds(v)}" for v in limits]
             role = "red" if name == "p99" else "blue"
             traces.append(_trace(f"SLO {name} ({unit})", names, y, hover, role=role, dash=True))
-        panels.append(_panel(panel.metric.upper(), "concurrency (requests)", title, traces) | {"category": names})
+        panels.append(_panel(panel.metric.upper(), data.axis, title, traces) | {"category": names})
     note = f"Bars: {data.interval_kind}." if data.interval_kind else "No intervals in these files."
     return {
         "id": f"latency-{isl}",
-        "title": f"Latency against concurrency, ISL {isl:,}",
+        "title": f"Latency against {data.axis.partition(' ')[0]}, {isl_words(isl)}",
         "panels": panels,
         "note": note,
     }
 
 
-def _heatmap(group: Group, cells: Mapping[tuple[int, int], Cell], index: Index) -> Chart:
+def _heatmap(group: Group, cells: Mapping[tuple[int, float], Cell], index: Index) -> Chart:
     data = heatmap_data(group)
     hover, at = [], []
-    for conc in data.concs:
-        row = [cells.get((isl, conc)) for isl in data.isls]
+    for level, load in group.levels.items():
+        row = [cells.get((isl, level)) for isl in data.isls]
         hover.append(
             [
-                _text(c) if c else f"ISL {isl:,} · conc {conc}: not measured"
+                _text(c) if c else f"{isl_words(isl)} · {load} of {data.axis}: not measured"
                 for c, isl in zip(row, data.isls, strict=True)
             ]
         )
@@ -194,10 +196,10 @@ def _heatmap(group: Group, cells: Mapping[tuple[int, int], Cell], index: Index) 
         "text": data.text,
         "hover": hover,
         "at": at,
-        "x": [f"{isl:,}" for isl in data.isls],
-        "y": [f"{conc:,}" for conc in data.concs],
+        "x": [f"{isl:,}" if isl else OWN_LENGTHS for isl in data.isls],
+        "y": list(data.loads),
     }
-    panel = _panel("", "ISL (tokens)", "concurrency (requests)", []) | {"cells": cell}
+    panel = _panel("", "ISL (tokens)", data.axis, []) | {"cells": cell}
     return {
         "id": "verdicts",
         "title": "Verdicts",
@@ -208,7 +210,7 @@ def _heatmap(group: Group, cells: Mapping[tuple[int, int], Cell], index: Index) 
 
 def compare_chart(data: CompareData) -> Chart:
     """Ratios to the base run, with intervals; regressions are the filled red ones."""
-    rows = [f"ISL {isl:,} · conc {conc} · OSL {osl:,}" for isl, osl, conc in data.points]
+    rows = [place.words for place in data.points]
     at = dict(zip(data.points, rows, strict=True))
     roles = {"worse": "red", "worse?": "red", "better": "blue", "better?": "blue", "same": "grey"}
     panels = []
@@ -220,7 +222,7 @@ def compare_chart(data: CompareData) -> Chart:
                 if not of:
                     continue
                 hover = [
-                    f"{at[r.isl, r.osl, r.conc]}\n{name}: {r.ratio:.3f} × base ({r.value:.4g} against {r.base:.4g})\n"
+                    f"{at[r.place]}\n{name}: {r.ratio:.3f} × base ({r.value:.4g} against {r.base:.4g})\n"
                     + (
                         f"95 % interval {r.interval[0]:.3f} to {r.interval[1]:.3f}: {state}"
                         if r.interval
@@ -233,7 +235,7 @@ def compare_chart(data: CompareData) -> Chart:
                     _trace(
                         f"{run}: {state.replace('?', ', not tested')}",
                         [r.ratio for r in of],
-                        [at[r.isl, r.osl, r.conc] for r in of],
+                        [at[r.place] for r in of],
                         hover,
                         role=role,
                         lines=False,

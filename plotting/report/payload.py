@@ -135,9 +135,9 @@ def _row(run: int, point: PointResult) -> dict[str, Any]:
     return {
         "run": run,
         "id": point.point_id,
-        "isl": point.isl,
-        "osl": point.osl,
-        "conc": point.conc,
+        "isl": point.isl or None,
+        "osl": point.osl or None,
+        "conc": point.conc or None,
         "rep": point.run,
         "verdict": point.verdict or ("measured" if point.measured else "ERROR"),
         "n": point.n,

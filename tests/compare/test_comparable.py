@@ -36,6 +36,14 @@ def test_a_setting_that_an_older_file_lacks_is_its_default() -> None:
     assert load_words(read(settings=now | {"prefix_len": 512})) == "prefix len 512"
 
 
+def test_how_streams_begin_says_nothing_of_an_open_loop_nor_gaps_of_a_closed_one() -> None:
+    rate = SETTINGS | {"request_rate": 4.0}
+    assert differences(read(settings=rate | {"start": "staggered"}), read(settings=rate)) == []
+    assert differences(read(settings=SETTINGS | {"start": "staggered"}), read()) != []
+    assert differences(read(settings=SETTINGS | {"burstiness": 0.5}), read()) == []
+    assert differences(read(settings=rate | {"burstiness": 0.5}), read(settings=rate)) != []
+
+
 def test_a_setting_of_a_later_version_is_a_difference() -> None:
     assert "settings trace: 'day.jsonl' and None" in differences(
         read(settings=SETTINGS | {"trace": "day.jsonl"}), read()

@@ -130,7 +130,7 @@ def test_lines_leave_a_gap_where_a_point_is_missing(glm: Group) -> None:
 def test_interactivity_is_one_over_the_median_tpot(glm: Group) -> None:
     data = pareto_data(glm)
     line = next(line for line in data.series if line.order == 4096)
-    at = data.concs[data.series.index(line)].index(16)
+    at = data.levels[data.series.index(line)].index(16)
     assert line.x[at] == pytest.approx(1 / 0.06929355874)
     assert line.y[at] == pytest.approx(205.62978894 / 8)
 
@@ -241,3 +241,62 @@ def test_points_of_one_run_alone_are_counted_and_not_compared(glm: Group) -> Non
     base, other = read_folder(PUBLISHED / "glm-5"), read_folder(PUBLISHED / "qwen3.5")
     data = compare_data(base, [other])
     assert (len(data.points), data.unmatched, data.runs, data.base) == (44, 9, ("qwen3.5",), "glm-5")
+
+
+def of_rate(isl: int, rate: float, **changed: Any) -> PointResult:
+    load = {"request_rate": rate, "max_concurrency": None, "point": {"isl": isl, "osl": 24, "rate": rate}}
+    settings = {"isl": isl, "osl": 24, "concurrency": None, "request_rate": rate, "start": "staggered"}
+    return to_point(example_result(isl, **{**load, "settings": settings, **changed}), Path("r.json"))
+
+
+def recorded(**changed: Any) -> PointResult:
+    trace = {"format": "mooncake", "digest": "ab" * 8, "replayed": "cd" * 8, "requests": 40}
+    settings = {"isl": None, "osl": None, "concurrency": None, "request_rate": 12.8205128, "trace": trace}
+    load = {"request_rate": 12.8205128, "max_concurrency": None, "point": {"workload": "trace_t"}, "settings": settings}
+    return to_point(example_result(**{**load, **changed}), Path("r.json"))
+
+
+def test_rates_are_one_picture_with_an_axis_of_rates() -> None:
+    points = [of_rate(isl, rate) for isl in (512, 1024) for rate in (16.0, 4.0, 8.5)]
+    (group,) = split(points)
+    assert (group.axis, group.apart) == ("rate (requests/s)", "open loop")
+    assert list(group.levels.items()) == [(4.0, "4"), (8.5, "8.5"), (16.0, "16")]
+    panel = lines_data([group]).rows[0][1]
+    assert [line.name for line in panel.series] == ["4 req/s", "8.5 req/s", "16 req/s"]
+    assert all(None not in line.y for line in panel.series)
+    assert latency_data(group, 512).loads == heatmap_data(group).loads == ("4", "8.5", "16")
+    assert pareto_data(group).loads[0] == ("4 req/s", "8.5 req/s", "16 req/s")
+
+
+def test_a_trace_is_a_point_without_lengths_and_without_a_rate() -> None:
+    point = recorded()
+    assert (point.point_id, point.case, point.request_rate) == ("trace_t", point.point, math.inf)
+    (group,) = split([point])
+    assert group.title.endswith("trace_t, trace mooncake cdcdcdcd · recorded lengths")
+    assert heatmap_data(group).loads == ("trace_t",)
+    other = {**point.raw["settings"]["trace"], "replayed": "ef" * 8}
+    assert len(split([point, recorded(settings={**point.raw["settings"], "trace": other})])) == 2
+
+
+def test_loads_of_all_kinds_are_compared_each_with_its_like(tmp_path: Path) -> None:
+    points = (of_rate(512, 4.0), of_rate(512, 8.0), recorded(), replace(of_rate(512, 8.0), conc=64))
+    base = Results(Path("a"), points)
+    twice = tuple(replace(p, metrics={k: 2 * v for k, v in p.metrics.items()}) for p in points)
+    data = compare_data(base, [Results(Path("b"), twice)])
+    assert (len(data.points), data.unmatched) == (4, 0)
+    assert len({place.words for place in data.points}) == 4
+    assert all(ratio.ratio == pytest.approx(2) for ratio in data.ratios)
+    one = compare_data(base, [Results(Path("b"), twice[:1])])
+    assert (len(one.points), one.unmatched) == (1, 3)
+
+
+def test_both_starts_of_a_closed_loop_are_named_beside_each_other() -> None:
+    def started(start: str) -> PointResult:
+        return point(512, 4, settings={"isl": 512, "osl": 24, "concurrency": 4, "request_rate": "inf", "start": start})
+
+    assert {group.apart for group in split([started("together"), started("staggered")])} == {
+        "start together",
+        "start staggered",
+    }
+    assert [group.apart for group in split([started("together")])] == [""]
+    assert not any("start" in group.apart for group in split([of_rate(512, 4.0)]))

@@ -100,7 +100,7 @@ def test_a_rate_and_a_closed_loop_of_one_cell_are_not_merged(tmp_path: Path) -> 
     put(tmp_path, "faster.json", vllm(request_rate=8.0, p99_ttft_ms=120.0))
     put(tmp_path, "uncapped.json", vllm(request_rate=8.0, max_concurrency=None, p99_ttft_ms=130.0))
     results = read_latest(tmp_path)
-    assert {group.apart for group in split(results.points)} == {"", "4 req/s", "8 req/s"}
+    assert {group.apart for group in split(results.points)} == {"", "4 req/s", "8 req/s", "open loop"}
     assert all(len(cell.runs) == 1 for group in split(results.points) for cell in group.cells)
     assert {point.point_id for point in results.points} == {
         "isl1024-osl128-conc8",
