@@ -103,6 +103,7 @@ async def measured(request: pytest.FixtureRequest, sweep: Sweep) -> Measurement:
     point, run = request.param
     found = state.measurements.get((point, run))
     if found is None:
+        state.interrupt.works()  # a start of the server is ended in order too
         try:
             await restarts.to_start(state, sweep, run)
         except ServerError as why:

@@ -30,8 +30,11 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report: Any = yield
     state = item.config.stash[STATE]
     if not OURS & set(getattr(item, "fixturenames", ())):
+        state.breaches += report.failed  # a test of another kind: that it failed must not hide behind our exit code
         return report
-    breached = call.when == "call" and call.excinfo is not None and call.excinfo.errisinstance(AssertionError)
+    # without an exception: a case that was to fail, and passed
+    said_so = call.excinfo is None or call.excinfo.errisinstance((AssertionError, pytest.fail.Exception))
+    breached = call.when == "call" and report.failed and said_so
     # whatever else ended a case, a defect of ours included, has said nothing of the server
     state.not_measured |= report.failed and not breached
     if call.excinfo is not None and call.excinfo.errisinstance(BenchError):
@@ -43,9 +46,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
                 "setup"  # ERROR and no failure, as where a fixture could not measure: pytest goes by the phase
             )
     found = item.stash.get(MEASURED, [])
-    if breached and call.excinfo is not None:
+    if breached:
         state.breaches += 1
-        if "measured" in getattr(item, "fixturenames", ()):
+        if call.excinfo is not None and "measured" in getattr(item, "fixturenames", ()):
             report.longrepr = str(call.excinfo.value).partition("\nassert ")[0]
     if found and (call.when == "call" or (call.when == "setup" and report.failed)):
         for measurement in found:

@@ -33,7 +33,7 @@ class Session:
         self.no_server = ""  # why there is no server (any more)
         self.selected: list[tuple[Point, int]] = []  # what this session measures
         self.cases: set[str] = set()  # ids of the cases that measure
-        self.breaches = 0  # cases that failed: beyond an objective, or slower than the baseline
+        self.breaches = 0  # what failed: beyond an objective, slower than the baseline, or a test that measures nothing
         self.comparison: SweepComparison | None = None
         self.different: dict[Point, list[str]] = {}
         self.baseline: Baseline | None = None  # read before the first load

@@ -217,7 +217,7 @@ async def must_ask_for_its_key(endpoint: Endpoint, published: str | None) -> Non
     """Raises ServerError when a server whose server_info.txt has a key answers without one: others may load it too."""
     if not published:
         return
-    reply = await get(replace(endpoint, api_key=None, extra=()), "/v1/models", 5.0)
+    reply = await get(replace(endpoint, api_key=None, extra=()), "/v1/models", 30.0)
     if reply is not None and reply.status == 200:
         raise ServerError(
             f"the server at {endpoint.base_url} answers without the key that its server_info.txt has: anybody may be "

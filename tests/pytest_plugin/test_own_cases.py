@@ -56,6 +56,7 @@ def test_the_documented_file_runs(tmp_path: Path, live: Simulator) -> None:
     [
         ("assert run.p99_ttft <= 1e-6", 1, "1 failed"),
         ("assert run.p99_tpot <= 1", 0, "1 passed"),
+        ("import pytest; pytest.fail('too slow for us')", 1, "too slow for us"),
         ("assert run.p98_ttft <= 1", 12, "a run has no 'p98_ttft'; did you mean p9"),
     ],
 )
@@ -65,6 +66,19 @@ def test_a_failed_assertion_is_a_breach(tmp_path: Path, live: Simulator, body: s
     outcome = run_suite(tmp_path, folder, "-p", "bench_tests.pytest_plugin.hooks", "--base-url", live.url)
     assert outcome.code == code, outcome.out
     assert words in outcome.out
+
+
+def test_a_failure_of_another_test_is_not_hidden_by_a_case_that_was_not_measured(
+    tmp_path: Path, live: Simulator
+) -> None:
+    folder = cases(
+        tmp_path,
+        "async def test_it(bench):\n    await bench.load(isl=200000, osl=4, conc=2)\n\n"
+        "def test_of_ours():\n    assert 1 + 1 == 3\n",
+    )
+    outcome = run_suite(tmp_path, folder, "-p", "bench_tests.pytest_plugin.hooks", "--base-url", live.url)
+    assert outcome.code == 1, outcome.out
+    assert "1 failed, 1 error" in outcome.out
 
 
 @pytest.mark.parametrize(

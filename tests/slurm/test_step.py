@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shlex
 import subprocess
@@ -201,3 +202,23 @@ def test_few_cpus_are_a_note_of_the_result() -> None:
     (note,) = _few_cpus({"job_cpus": 2, "job_gpus": 8})
     assert note.ok
     assert "2 CPUs for 8 GPUs" in note.text
+
+
+def test_the_documented_engine_without_a_variable_for_its_key(tmp_path: Path) -> None:
+    """Its key reaches it, and stands on no command line."""
+    text = (ROOT / "docs" / "slurm.md").read_text()
+    (recipe,) = (part.partition("```")[0] for part in text.split("```toml\n") if "sglang.launch_server" in part)
+    of = profile(tmp_path, recipe + '\n[model]\nid = "m"\n')
+    made = serve_command(of, host="h", port=1, api_key="s3cret-key", environ=JOB)
+    line = over_nodes(made, of, JOB, HEAD)
+    assert "s3cret-key" not in " ".join(line.argv)
+    package = tmp_path / "sglang"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "launch_server.py").write_text(
+        "import sys\nprint(sys.argv[1:])\nprint(open('/proc/self/cmdline').read().split(chr(0)))\n"
+    )
+    env = {**os.environ, **line.env, "SLURM_PROCID": "1", "PYTHONPATH": str(tmp_path)}
+    said = subprocess.run(line.argv, env=env, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert {"--api-key=s3cret-key", "--model-path", "m", "10.0.0.1:29500", "1"} <= set(ast.literal_eval(said[0]))
+    assert "s3cret-key" not in said[1]

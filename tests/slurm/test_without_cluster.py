@@ -153,3 +153,25 @@ def test_wait_says_that_a_proxy_stands_between(tmp_path: Path, monkeypatch: pyte
     info.write_text("http://node1.cluster:8000\n")
     with pytest.raises(ServerError, match=r"no_proxy=node1\.cluster"):
         wait_for_server(info, 30.0, lambda _: None)
+
+
+INTERRUPTED = """
+import asyncio, atexit, pathlib, sys
+from bench_tests.server.slurm.job import SlurmServer
+from bench_tests.sweep.profile import load_profile
+server = SlurmServer(load_profile("demo"), "7", pathlib.Path(sys.argv[1]), ours=True)
+atexit.register(server._stop_at_exit)
+async def interrupted():
+    await asyncio.wait_for(server.stop(), 1.0)
+asyncio.run(interrupted())
+"""
+
+
+def test_a_stop_that_is_interrupted_while_slurm_hangs_is_made_at_the_end(commands: Commands, tmp_path: Path) -> None:
+    """The first scancel hangs, as does a slurmctld that is away, and a second Ctrl-C comes."""
+    hangs_once = f"[ -e {tmp_path}/hung ] && exit 0; touch {tmp_path}/hung; sleep 60"
+    calls = commands(scancel=hangs_once, scontrol=record("CANCELLED", "None", tmp_path / "no.log", "0:15"))
+    command = [sys.executable, "-c", INTERRUPTED, str(tmp_path / "info.txt")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert "TimeoutError" in done.stderr
+    assert calls.read_text().splitlines().count("scancel 7") == 2

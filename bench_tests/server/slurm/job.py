@@ -226,10 +226,10 @@ class SlurmServer:
             self._stopped = True
             return
         self._stopped = True
-        atexit.unregister(self._stop_at_exit)
         end = time.monotonic() + _CANCEL_TIMEOUT_S
         while not await slurm_control.cancel(self.job_id) and time.monotonic() < end:
             await asyncio.sleep(_POLL_S)  # slurmctld is away: the job must not stay for that
+        atexit.unregister(self._stop_at_exit)  # not before: a second Ctrl-C may come while Slurm is told
         while time.monotonic() < end:
             try:
                 if (await slurm_control.look(self.job_id)).ended:
@@ -242,6 +242,7 @@ class SlurmServer:
         remove_if_ours(self._info_path, self.job_id)  # its own script has done so, unless its node went down
 
     def _stop_at_exit(self) -> None:
+        self._stopped = False  # that it was begun before is not enough
         asyncio.run(self.stop())
 
     async def look(self, timeout_s: float, max_age_s: float = 0.0) -> Job:

@@ -134,7 +134,7 @@ def _publish_and_wait(
 
 def _must_ask_for_its_key(near: Endpoint, profile: Profile) -> None:
     """Raises ServerError for a server that serves everybody: it listens on all addresses of its node."""
-    reply = answers(Endpoint(near.base_url), "/v1/models")
+    reply = answers(Endpoint(near.base_url), "/v1/models", 30.0)
     if reply is not None and reply[0] < 400:
         raise ServerError(
             f"the server answers without its key (HTTP {reply[0]}), so anybody could use it, and it is stopped; "

@@ -128,7 +128,7 @@ def _node_flags(profile: Profile, environ: Mapping[str, str], head: Head) -> tup
         if not server.node_args:
             raise UsageError(
                 f"{where} server.nodes: {server.nodes}; how {server.engine} serves over several nodes is not known here: "
-                'say it in server.node_args, such as ["--dist-init-addr", "{head}:{head_port}", "--nnodes", "{nodes}", '
+                'say it in server.node_args, such as ["--dist-init-addr", "{head_address}:{head_port}", "--nnodes", "{nodes}", '
                 '"--node-rank", "$SLURM_PROCID"], or take nodes = 1'
             )
         return filled(server.node_args, "node_args"), workers
