@@ -93,6 +93,11 @@ def compare_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--threshold", type=float, default=5.0, metavar="PERCENT", help="changes below this are not marked (default: 5)"
     )
+    parser.add_argument(
+        "--any-load",
+        action="store_true",
+        help="match points whatever else sets their loads apart, such as how streams begin",
+    )
     _shared(parser)
     return parser
 
@@ -209,14 +214,20 @@ def _compare(options: argparse.Namespace) -> None:
     if options.report:
         _suffix(options.report, "--report", (".html", ".htm"))
     runs = [_read(folder, options) for folder in options.folders]
-    data = compare_data(runs[0], runs[1:], options.threshold / 100)
+    data = compare_data(runs[0], runs[1:], options.threshold / 100, any_load=options.any_load)
     if not data.ratios:
-        raise UsageError(f"compare {options.folders[0]}: no point (ISL, OSL, conc) is in both it and another folder")
+        raise UsageError(
+            f"compare {options.folders[0]}: no point of the same load (ISL, OSL, conc, rate) is in both it and another folder; --any-load matches "
+            "points whose loads differ in something else"
+        )
     files = [style.save(draw_compare(data, source=options.source), options.output)]
     if options.report:
         from plotting.report import write_report
 
-        files.append(write_report(runs, options.report, source=options.source, threshold=options.threshold / 100))
+        share = options.threshold / 100
+        files.append(
+            write_report(runs, options.report, source=options.source, threshold=share, any_load=options.any_load)
+        )
     worse = sum(ratio.state in ("worse", "worse?") for ratio in data.ratios)
     notes = [
         (

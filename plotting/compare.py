@@ -76,18 +76,21 @@ class CompareData:
         return sum(ratio.state == "worse" for ratio in self.ratios)
 
 
-def compare_data(base: Results, others: Sequence[Results], threshold: float = 0.05) -> CompareData:
+def compare_data(
+    base: Results, others: Sequence[Results], threshold: float = 0.05, *, any_load: bool = False
+) -> CompareData:
     """Match the points by ISL, OSL, concurrency and kind of load. Formula: ratio = figure of the run / figure of the base run.
 
+    `any_load`: whatever else sets the loads apart (how streams begin, say); the captions name it.
     A regression needs two conditions: beyond `threshold` (a share, 0.05 = 5 %) and an interval that excludes 1.
     """
     names = _names([base, *others])
-    before = _by_place(base)
+    before = _by_place(base, any_load)
     ratios: list[Ratio] = []
     matched: set[Place] = set()
     every = set(before)
     for name, other in zip(names[1:], others, strict=True):
-        after = _by_place(other)
+        after = _by_place(other, any_load)
         every |= set(after)
         for place, there in after.items():
             pair = _pair(before.get(place, []), there)
@@ -107,12 +110,12 @@ def compare_data(base: Results, others: Sequence[Results], threshold: float = 0.
     )
 
 
-def _by_place(run: Results) -> dict[Place, list[Cell]]:
+def _by_place(run: Results, any_load: bool) -> dict[Place, list[Cell]]:
     """The cells of each point under each kind of load; more than one where the folder holds several servers."""
     found: dict[Place, list[Cell]] = {}
     for group in split(run.points):
         for cell in group.cells:
-            place = Place(cell.isl, cell.osl, cell.conc, cell.rate, load_words(cell.runs[0]))
+            place = Place(cell.isl, cell.osl, cell.conc, cell.rate, "" if any_load else load_words(cell.runs[0]))
             found.setdefault(place, []).append(cell)
     return found
 
@@ -139,7 +142,8 @@ def _caption(name: str, run: Results) -> str:
     counts = [point.n for point in run.points if point.n]
     hardware = f"{' or '.join(map(str, gpus))} GPUs" if gpus else "GPUs not stated"
     sample = f"n = {min(counts)} to {max(counts)} requests" if counts else "n not stated"
-    what = f"{', '.join(models[:3])} · {', '.join(engines[:3])}"
+    loads = sorted({words for point in run.points if (words := load_words(point))})
+    what = " · ".join(", ".join(part[:3]) for part in (models, engines, loads) if part)
     return f"{name}: {what} · {hardware} · {dates(run.points)} · {len(run.points)} results, {sample}"
 
 

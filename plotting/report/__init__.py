@@ -25,16 +25,17 @@ def write_report(
     source: str = "",
     threshold: float = 0.05,
     against: Sequence[str] = (),
+    any_load: bool = False,
 ) -> Path:
     """Write the report of one run, or of several compared with the first, to `path`; returns it.
 
     The file appears whole or not at all. `tiers` in seconds by `ttft` and `tpot`; `threshold` is a share. `against`: what a
-    session's comparison with its baseline says, a line each.
+    session's comparison with its baseline says, a line each. `any_load`: as compare_data takes it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        page = render_report(runs, tiers=tiers, source=source, threshold=threshold, against=against)
+        page = render_report(runs, tiers=tiers, source=source, threshold=threshold, against=against, any_load=any_load)
         aside.write_text(page, encoding="utf-8")
         aside.replace(path)
     finally:
@@ -49,6 +50,7 @@ def render_report(
     source: str = "",
     threshold: float = 0.05,
     against: Sequence[str] = (),
+    any_load: bool = False,
 ) -> str:
     """The page's text. Only the scripts of this package may run in it: its policy names them by their hashes."""
     library = (_HERE / "vendor" / "plotly-cartesian.min.js").read_text(encoding="utf-8")
@@ -63,7 +65,7 @@ def render_report(
         "POLICY": html.escape(policy, quote=False),
         "TITLE": html.escape(title.encode("utf-8", "replace").decode()),
         "STYLE": (_HERE / "report.css").read_text(encoding="utf-8"),
-        "DATA": as_json(payload(runs, tiers, source, threshold, against)),
+        "DATA": as_json(payload(runs, tiers, source, threshold, against, any_load)),
         "LIBRARY": library,
         "OWN": own,
     }

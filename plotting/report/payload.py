@@ -34,6 +34,7 @@ def payload(
     source: str,
     threshold: float,
     against: Sequence[str] = (),
+    any_load: bool = False,
 ) -> dict[str, Any]:
     """The report's data. The first of `runs` is the base of the comparison when there are several.
 
@@ -65,7 +66,7 @@ def payload(
     room -= sum(map(_bytes, groups))
     room -= _add_curves(table, kept, notes, room // 2)
     _add_raw(table, kept, notes, room)
-    compared = compare_data(runs[0], runs[1:], threshold) if len(runs) > 1 else None
+    compared = compare_data(runs[0], runs[1:], threshold, any_load=any_load) if len(runs) > 1 else None
     comparison = compare_chart(compared) if compared and compared.ratios else None
     if comparison and _bytes(comparison) > _COMPARE_ROOM:
         comparison = None

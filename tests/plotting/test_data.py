@@ -300,3 +300,17 @@ def test_both_starts_of_a_closed_loop_are_named_beside_each_other() -> None:
     }
     assert [group.apart for group in split([started("together")])] == [""]
     assert not any("start" in group.apart for group in split([of_rate(512, 4.0)]))
+
+
+def test_loads_that_differ_in_how_streams_begin_are_compared_where_that_is_asked() -> None:
+    def run(start: str, scale: float) -> Results:
+        settings = {"isl": 512, "osl": 24, "concurrency": 4, "request_rate": "inf", "start": start}
+        one = point(512, 4, settings=settings)
+        return Results(Path(start), (replace(one, metrics={k: scale * v for k, v in one.metrics.items()}),))
+
+    runs = run("together", 3.0), run("staggered", 1.0)
+    assert not compare_data(runs[0], runs[1:]).ratios
+    data = compare_data(runs[0], runs[1:], any_load=True)
+    assert data.unmatched == 0
+    assert next(r for r in data.ratios if r.metric == "p99_ttft").ratio == pytest.approx(1 / 3)
+    assert "start staggered" in data.captions[1]
