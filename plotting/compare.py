@@ -140,7 +140,7 @@ def _caption(name: str, run: Results) -> str:
     engines = sorted({f"{p.engine} {p.engine_version}".strip() for p in run.points})
     gpus = sorted({point.gpus for point in run.points if point.gpus})
     counts = [point.n for point in run.points if point.n]
-    hardware = f"{' or '.join(map(str, gpus))} GPUs" if gpus else "GPUs not stated"
+    hardware = f"{' or '.join(map(str, gpus))} GPU{'s' * (gpus != [1])}" if gpus else "GPUs not stated"
     sample = f"n = {min(counts)} to {max(counts)} requests" if counts else "n not stated"
     loads = sorted({words for point in run.points if (words := load_words(point))})
     what = " · ".join(", ".join(part[:3]) for part in (models, engines, loads) if part)

@@ -83,7 +83,7 @@ function tableSection() {
     el("div", { class: "filters" },
       el("label", {}, "Filter ", el("input", { id: "filter-text", type: "search", placeholder: "isl4096 conc16", oninput: e => { filters.text = e.target.value; fill(); } })),
       choice("Verdict", "verdict", unique(p => p.verdict).map(v => [v, v])),
-      choice("ISL", "isl", unique(p => p.isl).sort((a, b) => a - b).map(v => [v, v.toLocaleString("en")])),
+      choice("ISL", "isl", unique(p => p.isl).filter(isl => isl !== null).sort((a, b) => a - b).map(v => [v, v.toLocaleString("en")])),
       many ? choice("Run", "run", D.runs.map((name, i) => [i, name])) : null),
     status, el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "verdict table" },
       el("table", { id: "table" }, el("thead", {}, el("tr", {}, heads)), body)));
