@@ -102,7 +102,7 @@ def remove_if_ours(path: Path, job_id: str, started: str | None = None) -> bool:
     aside = path.with_name(f".{path.name}.{os.getpid()}.going")
     try:
         os.rename(path, aside)
-    except FileNotFoundError:
+    except OSError:  # gone, or in a folder that cannot be written any more: a server must still be stopped
         return False
     if not _names_job(aside, job_id, started):  # another server published itself between the look and the rename
         try:

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from bench_tests.errors import ServerError
-from bench_tests.server.info import ServerInfo, write_server_info
+from bench_tests.errors import ServerError, UsageError
+from bench_tests.server.info import ServerInfo, remove_if_ours, write_server_info
 from bench_tests.server.slurm.node import reachable_name
+from bench_tests.server.slurm.seen import InfoFile
 from bench_tests.server.slurm.wait import wait_for_server
 from bench_tests.sim.simulator import SimSpec, Simulator
 from tests.slurm.conftest import ROOT
@@ -175,3 +176,34 @@ def test_a_stop_that_is_interrupted_while_slurm_hangs_is_made_at_the_end(command
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert "TimeoutError" in done.stderr
     assert calls.read_text().splitlines().count("scancel 7") == 2
+
+
+def test_a_session_outlasts_a_file_that_is_half_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, now = tmp_path / "info.txt", 100.0
+    monkeypatch.setattr("bench_tests.server.slurm.seen.time.monotonic", lambda: now)
+    file = InfoFile(path)
+    assert file.read() is None
+    path.write_text("")
+    assert file.read() is None
+    write_server_info(path, ServerInfo("http://n:1", job_id="7"))
+    assert (info := file.read()) is not None
+    assert info.job_id == "7"
+    path.write_text("")
+    now += 60
+    assert file.read() is None, "it was whole in between"
+    now += 11
+    with pytest.raises(UsageError, match="empty"):
+        file.read()
+
+
+def test_a_file_that_cannot_be_removed_does_not_keep_a_server_from_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "info.txt"
+    write_server_info(path, ServerInfo("http://n:1", job_id="7"))
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("bench_tests.server.info.os.rename", refuse)
+    assert not remove_if_ours(path, "7")

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench_tests.errors import ServerError, UsageError
+from bench_tests.errors import ServerError
 from bench_tests.paths import ROOT
 from bench_tests.server.client import get, must_ask_for_its_key
 from bench_tests.server.info import ServerInfo, read_server_info, remove_if_ours
@@ -32,7 +32,7 @@ from bench_tests.server.slurm.request import (
     profile_argument,
     sbatch_options,
 )
-from bench_tests.server.slurm.seen import Seen, looked, refuses_connections
+from bench_tests.server.slurm.seen import InfoFile, Seen, looked, refuses_connections
 from bench_tests.server.slurm.start import wait_until_serving
 from bench_tests.server.slurm.words import cause_in_log, pending_words
 from bench_tests.sweep.profile import Profile
@@ -56,7 +56,7 @@ class SlurmServer:
         self._profile, self._info_path, self._ours = profile, info_path, ours
         self._like = Endpoint("")  # its key, where server_info.txt has none, its headers and TLS
         self._log: Path | None = None
-        self._seen = Seen(job_id)
+        self._seen, self._file = Seen(job_id), InfoFile(info_path)
         self._incarnation = (0, "")  # restarts and start time when we attached
         self._log_from = 0  # what the log had when we attached, bytes
         self._stopped = False
@@ -250,16 +250,9 @@ class SlurmServer:
         return await self._seen.look(timeout_s, max_age_s)
 
     def published(self) -> ServerInfo | None:
-        """server_info.txt, if it is there and names this job."""
-        if not self._info_path.exists():
-            return None
-        try:
-            info = read_server_info(self._info_path)
-        except UsageError:
-            if self._info_path.exists():
-                raise
-            return None  # removed between the two looks
-        return info if info.job_id == self.job_id else None
+        """server_info.txt, if it is there and names this job. Raises UsageError where it stays unreadable."""
+        info = self._file.read()
+        return info if info is not None and info.job_id == self.job_id else None
 
     async def take(self, info: ServerInfo, job: Job) -> bool:
         """Use this server from now on, if it answers and opens to its key. Raises ServerError if it refuses the key."""

@@ -1,18 +1,21 @@
-"""A job as Slurm sees it: asked at most as often as the answer ages, and less often while slurmctld is away."""
+"""A job as Slurm sees it: asked at most as often as the answer ages, and less often while slurmctld is away; and its file."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 
-from bench_tests.errors import ServerError
+from bench_tests.errors import ServerError, UsageError
+from bench_tests.server.info import ServerInfo, read_server_info
 from bench_tests.server.served import Endpoint
 from bench_tests.server.slurm import control as slurm_control
 from bench_tests.server.slurm.control import Job, SlurmAway
 
-__all__ = ["Seen", "looked", "refuses_connections"]
+__all__ = ["InfoFile", "Seen", "looked", "refuses_connections"]
 
 _AWAY_FACTOR = 5  # a slurmctld that does not answer is asked less often: each question costs seconds
+_HALF_WRITTEN_S = 10.0
 _SETTLE_S = 5.0  # from a server's end to Slurm's word on its job
 
 
@@ -50,6 +53,27 @@ class Seen:
             except SlurmAway:
                 break
         return job
+
+
+class InfoFile:
+    """server_info.txt, looked at again and again: over NFS it is half there, or gone, for a moment."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._unreadable_since: float | None = None
+
+    def read(self) -> ServerInfo | None:
+        """What it says; None while there is none. Raises UsageError where it has been unreadable for 10 s."""
+        try:
+            info = read_server_info(self._path) if self._path.exists() else None
+        except UsageError:
+            now = time.monotonic()
+            self._unreadable_since = now if self._unreadable_since is None else self._unreadable_since
+            if self._path.exists() and now - self._unreadable_since > _HALF_WRITTEN_S:
+                raise
+            return None
+        self._unreadable_since = None
+        return info
 
 
 async def refuses_connections(endpoint: Endpoint, timeout_s: float = 1.0) -> bool:
