@@ -20,6 +20,7 @@ class End(StrEnum):
     SILENT = "silent"  # as many requests in a row as there are streams got no answer in time
     REFUSED = "refused"  # connection after connection failed
     TIME_UP = "time_up"  # the whole point's timeout
+    LOST = "lost"  # one of several load processes has died; what the others measured is there
     ORPHANED = "orphaned"  # the process that asked for the load is gone
 
 

@@ -170,7 +170,12 @@ class _Team:
         while worker.state != "done":
             line = await worker.out.readline()
             if not line:
-                raise await worker.death()
+                why = await worker.death()
+                if worker.state != "warm" or len(self.workers) == 1:
+                    raise why
+                worker.state = "done"  # the others send what they have measured
+                self.stop(Ending(End.LOST, str(why)))
+                return
             message = json.loads(line)
             event = message.pop("event")
             if event == "progress":

@@ -495,6 +495,22 @@ def test_a_load_process_that_is_killed_is_told(sim: Simulator) -> None:
     killer.join()
 
 
+def test_what_the_others_have_measured_outlives_a_load_process(sim: Simulator) -> None:
+    killed: list[str] = []
+
+    def kill(progress: Progress) -> None:
+        if progress.phase == "measure" and progress.done > 8 and not killed:
+            killed.append(load_processes()[0])
+            subprocess.run(["kill", "-9", killed[0]], check=False)
+
+    run = run_load(plan(sim.url, conc=4, num_prompts=4000, workers=2), show=kill)
+    assert killed
+    assert run.ending.kind is End.LOST
+    assert "ended with signal 9" in run.ending.words
+    assert int(run.records.completed.sum()) > 0
+    assert len(set(run.records.worker.tolist())) == 1
+
+
 def test_what_the_plan_gets_wrong_comes_back_as_one_line(sim: Simulator) -> None:
     with pytest.raises(UsageError, match="vocab_size"):
         run_load(plan(sim.url, vocab_size=2, special_ids=(0, 1)))
