@@ -47,9 +47,9 @@ def read_baseline(folder: Path) -> Baseline:
     """
     found: dict[Point, list[Entry]] = {}
     left_out: list[str] = []
-    mend = f"keep one with --save-baseline {folder}"
+    hint = f"keep one with --save-baseline {folder}"
     if not folder.is_dir():
-        raise UsageError(f"--baseline {folder}: {'not a' if folder.exists() else 'no such'} folder; {mend}")
+        raise UsageError(f"--baseline {folder}: {'not a' if folder.exists() else 'no such'} folder; {hint}")
     try:
         below = sorted(p for p in folder.iterdir() if p.is_dir() and p.name not in ("records", "plots", "logs"))
     except OSError as why:
@@ -64,7 +64,7 @@ def read_baseline(folder: Path) -> Baseline:
                 left_out.append(f"{result.source}: it was not measured")
     if not found:
         first = f" ({left_out[0]})" if left_out else ""
-        raise UsageError(f"--baseline {folder}: no result to compare with{first}; {mend}")
+        raise UsageError(f"--baseline {folder}: no result to compare with{first}; {hint}")
     return Baseline(folder, found, left_out)
 
 

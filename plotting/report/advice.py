@@ -18,7 +18,7 @@ _BY_KIND = {
 }
 _BY_CHECK = (
     ("lag", "The client was too slow to time this point: give it more cores, or run it on a quieter host."),
-    ("blur", "Events were read merged, so their times are uncertain: give the client more cores."),
+    ("blur", "Events were read merged, so their timestamps are uncertain: give the client more cores."),
     ("cache", "Prompts were answered from the prefix cache: change --seed or restart the server, then measure again."),
     ("token", "Token counts differ from what was asked: check the tokenizer, the range ratio and max_model_len."),
     ("pause", "The client stood still: look for other load, swapping or a suspended machine; then measure again."),
@@ -32,7 +32,7 @@ _BY_CHECK = (
     ("requests_for", "Too few requests for this percentile: use more prompts (--num-prompts)."),
     ("sample", "Too few requests for this percentile: use more prompts (--num-prompts)."),
 )
-_OTHER = "Read the message and the server's log, mend the cause, then measure again (--resume skips the rest)."
+_OTHER = "Read the message and the server's log, fix the cause, then measure again (--resume skips the rest)."
 
 
 def advice(point: PointResult) -> list[str]:
