@@ -207,6 +207,32 @@ def test_half_characters_count_beside_a_role_and_a_late_end(role: bool, late: bo
     assert behind[1] < answer.ends[-1] <= raw.find(b"\n\n", behind[1]) + 2, "and ends with the last"
 
 
+@pytest.mark.parametrize(
+    "data, words",
+    [
+        (b'{"message":"engine died"}', "engine died"),
+        (b'{"error":{"message":"engine died"}}', "engine died"),
+        (b"engine died", "engine died"),
+        (b'{"detail":"gone"}', "gone"),
+        (b"", "no words"),
+    ],
+)
+def test_an_event_that_is_named_error_is_one(data: bytes, words: str) -> None:
+    answer = parse(chunked(event(" a"), b"event: error\ndata: " + data + b"\n\n", DONE))
+    assert kind(answer) == "error_event"
+    assert words in answer.error
+
+
+@pytest.mark.parametrize("none", [b"null", b"{}", b'""'])
+def test_an_error_that_is_empty_is_none(none: bytes) -> None:
+    parts = [
+        event(t, reason).replace(b'"choices"', b'"error":' + none + b',"choices"')
+        for t, reason in ((" a", None), (" b", "length"))
+    ]
+    answer = parse(chunked(*parts, usage_event(4, 2), DONE))
+    assert (kind(answer), answer.error) == ("completed", "")
+
+
 def test_lines_of_json_are_no_events() -> None:
     line = event(" a", "length")[6:-1]
     head = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n"

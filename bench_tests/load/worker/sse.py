@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import orjson
+
 __all__ = ["split_events"]
 
 _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")  # the two bytes of a CRLF are one line's end, never two
@@ -38,7 +40,22 @@ def split_events(body: bytes) -> list[tuple[int, bytes]]:
 
 def _data(event: bytes) -> bytes | None:
     lines = []
+    failed = False
     for line in _LINE.split(event):
         if line[:5] == b"data:":
             lines.append(line[6:] if line[5:6] == b" " else line[5:])
-    return b"\n".join(lines) if lines else None
+        elif line[:6] == b"event:":
+            failed = line[6:].strip() == b"error"
+    if not lines:
+        return None
+    data = b"\n".join(lines)
+    return _error(data) if failed else data
+
+
+def _error(data: bytes) -> bytes:
+    """The data of an event whose name says that it is an error, as one that says so itself."""
+    try:
+        said = orjson.loads(data)
+    except ValueError:
+        said = data.decode("utf-8", "replace")
+    return data if isinstance(said, dict) and said.get("error") else orjson.dumps({"error": said or "no words"})

@@ -195,7 +195,7 @@ class _Reader:
                 continue
             try:
                 event = orjson.loads(data)
-                if event.get("error") is not None:
+                if event.get("error"):
                     answer.fail("error_event", f"error event: {_message(event['error'])}")
                     continue
                 if "error" in (event.get("object"), event.get("type")):
