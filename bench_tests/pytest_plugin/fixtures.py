@@ -190,7 +190,7 @@ def compared(request: pytest.FixtureRequest, comparison: SweepComparison) -> Poi
         request.node.user_properties += [(change.metric, change_line(change)) for change in changes]
         return point
     if point in state.different:
-        raise NotMeasured(f"{point}: not the same question as the baseline's: {'; '.join(state.different[point])}; compare "
+        raise NotMeasured(f"{point}: not comparable with the baseline: {'; '.join(state.different[point])}; compare "
                           "all the same with --allow-different")  # fmt: skip
     if point in comparison.new:
         raise NotMeasured(f"{point}: not in the baseline; keep one that has it with --save-baseline")

@@ -295,6 +295,12 @@ def test_links_and_images_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(file), target
 
 
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_tests_and_data_that_a_page_names_are_there(page: Path) -> None:
+    named = re.findall(r"`(tests/[\w./-]+)`", read(page))
+    assert not [path for path in named if not (ROOT / path).exists()]
+
+
 def test_every_page_is_linked_from_the_readme() -> None:
     text = read(ROOT / "README.md")
     for page in DOCS.glob("*.md"):

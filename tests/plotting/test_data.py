@@ -1,6 +1,6 @@
 """What the pictures draw, pinned as data: small cases by hand, whole sweeps against golden files.
 
-After a wanted change: `BENCH_WRITE_GOLDEN=1 pytest tests/test_plotting_data.py`, and look at the difference.
+After a wanted change: `BENCH_WRITE_GOLDEN=1 pytest tests/plotting/test_data.py`, and look at the difference.
 """
 
 from __future__ import annotations
