@@ -173,6 +173,18 @@ def test_the_length_is_asked_for_as_the_server_wants_it(others: tuple[str, ...])
     assert "max_tokens" not in fields
 
 
+def test_a_server_that_breaks_at_another_request_is_quoted_with_its_first_words() -> None:
+    def refuse(ask: dict[str, Any]) -> tuple[int, Any] | None:
+        if "max_completion_tokens" not in ask:
+            return 400, {"error": {"message": "use max_completion_tokens"}}
+        return 500, "Server got itself in trouble"
+
+    with odd_server(refuse=refuse) as (_, url):
+        refused = probed(url).refused
+    assert "use max_completion_tokens" in refused
+    assert "trouble" not in refused
+
+
 def test_no_usage_is_said_with_who_counts() -> None:
     with odd_server(usage=False) as (_, url):
         assert any("no usage" in note and "--tokenizer" in note for note in probed(url).notes)
