@@ -87,7 +87,7 @@ def test_a_live_server_is_swept_and_agrees_with_itself(tmp_path: Path, server: E
         folder = tmp_path / str(attempt)
         folder.mkdir()
         before = run(read_metrics(server, "tiny"))
-        outcome = sweep(folder, server, *points)
+        outcome = sweep(folder, server, "--start=together", *points)
         counted = run(read_metrics(server, "tiny")).since(before)
         if outcome.code != 12:
             break
