@@ -52,7 +52,7 @@ def started(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
     endpoint = Endpoint(f"http://127.0.0.1:{port}", "sk-real-vllm-key")
     try:
         deadline = time.monotonic() + 300
-        while (answer := run(get(endpoint, "/health", 2.0))) is None or answer[0] != 200:
+        while (answer := run(get(endpoint, "/health", 2.0))) is None or answer.status != 200:
             assert process.poll() is None, log.read_text()[-2000:]
             assert time.monotonic() < deadline, log.read_text()[-2000:]
             time.sleep(1)
