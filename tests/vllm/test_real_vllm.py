@@ -138,7 +138,7 @@ def test_text_prompts_have_exactly_the_tokens_asked(
     tmp_path: Path, server: Endpoint, model: Path, profile: str
 ) -> None:
     text = profile.replace("vocab_size = 4096", f'vocab_size = 4096\ntokenizer = "{model}"')
-    text += '\n[load]\nprompt_format = "text"\nnum_prompts = 12\nnum_warmups = 0\nrange_ratio = 0.2\n'
+    text += '\n[load]\nstart = "together"\nprompt_format = "text"\nnum_prompts = 12\nnum_warmups = 0\nrange_ratio = 0.2\n'
     outcome = sweep(tmp_path, server, "--point", "isl300-osl8-conc4", profile=text)
     assert outcome.code == 0, outcome.out
     (result,) = outcome.results().values()
