@@ -138,7 +138,9 @@ def test_text_prompts_have_exactly_the_tokens_asked(
     tmp_path: Path, server: Endpoint, model: Path, profile: str
 ) -> None:
     text = profile.replace("vocab_size = 4096", f'vocab_size = 4096\ntokenizer = "{model}"')
-    text += '\n[load]\nstart = "together"\nprompt_format = "text"\nnum_prompts = 12\nnum_warmups = 0\nrange_ratio = 0.2\n'
+    text += (
+        '\n[load]\nstart = "together"\nprompt_format = "text"\nnum_prompts = 12\nnum_warmups = 0\nrange_ratio = 0.2\n'
+    )
     outcome = sweep(tmp_path, server, "--point", "isl300-osl8-conc4", profile=text)
     assert outcome.code == 0, outcome.out
     (result,) = outcome.results().values()
@@ -168,10 +170,10 @@ def test_a_wrong_key_is_said(tmp_path: Path, server: Endpoint) -> None:
     assert "refuses the key" in outcome.out
 
 
-def test_aa_repetitions_raise_no_alarm_and_a_loaded_server_is_caught(
-    tmp_path: Path, server: Endpoint, profile: str
+def test_aa_repetitions_raise_no_alarm_and_a_throttled_server_is_caught(
+    tmp_path: Path, server: Endpoint, engine: int, profile: str
 ) -> None:
-    """The same server against itself; then with another load beside, which makes every token slower.
+    """The same server against itself; then with its engine stopped again and again, which makes every token slower.
 
     The engine shares two cores with everything else here, so that something else may really have made it slower: what
     alarms without a cause does so again.
@@ -187,28 +189,28 @@ def test_aa_repetitions_raise_no_alarm_and_a_loaded_server_is_caught(
             break
     assert "regression: " not in again.out, again.out
     assert again.code in (0, 12), again.out  # 12: too noisy a machine to tell
-    for streams in (4, 12):  # the noisier the machine, the slower a server must be to be told from it
-        beside = subprocess.Popen([sys.executable, "-c", _BESIDE, server.base_url, server.api_key or "", str(streams)])
+    for stopped_s in (0.04, 0.12):  # the noisier the machine, the slower a server must be to be told from it
+        throttle = subprocess.Popen([sys.executable, "-c", _THROTTLE, str(engine), str(stopped_s)])
         try:
             slower = sweep(tmp_path, server, *points, f"--baseline={keep}", profile=profile)
         finally:
-            beside.kill()
-            beside.wait()
+            throttle.kill()
+            throttle.wait()
+            os.kill(engine, signal.SIGCONT)
         if "regression: " in slower.out:
             break
     assert slower.code == 1, slower.out
     assert "regression: " in slower.out
 
 
-_BESIDE = """
-import json, sys, threading, urllib.request
-def load():
-    body = json.dumps({"model": "tiny", "prompt": [300] * 600, "max_tokens": 400, "ignore_eos": True}).encode()
-    while True:
-        headers = {"Content-Type": "application/json", "Authorization": "Bearer " + sys.argv[2]}
-        urllib.request.urlopen(urllib.request.Request(sys.argv[1] + "/v1/completions", body, headers)).read()
-threads = [threading.Thread(target=load) for _ in range(int(sys.argv[3]))]
-[t.start() for t in threads]
+# stops the engine again and again: slower, and without taking the cores that the client needs
+_THROTTLE = """
+import os, signal, sys, time
+while True:
+    os.kill(int(sys.argv[1]), signal.SIGSTOP)
+    time.sleep(float(sys.argv[2]))
+    os.kill(int(sys.argv[1]), signal.SIGCONT)
+    time.sleep(0.02)
 """
 
 
