@@ -123,8 +123,12 @@ class Sweeping:
         if not self.info.exists():
             return False
         info = read_server_info(self.info)
-        reply = answers(Endpoint(info.url, info.api_key), "/metrics")
-        return reply is not None and re.search(rb"vllm:num_requests_running\S* [1-9]", reply[1]) is not None
+        for look in range(2):  # half a second apart: the probe's one token is no point
+            time.sleep(0.5 * look)
+            reply = answers(Endpoint(info.url, info.api_key), "/metrics")
+            if reply is None or re.search(rb"vllm:num_requests_running\S* [1-9]", reply[1]) is None:
+                return False
+        return True
 
     def job(self) -> str:
         """The server's job."""
