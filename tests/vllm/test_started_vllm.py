@@ -60,7 +60,7 @@ def test_an_engine_that_dies_in_the_middle_is_an_error_and_ends_the_session(tmp_
     finally:
         run(local.stop())
     assert outcome.code == 13, outcome.out
-    first = outcome.results()["tiny_vllm_tp1_isl2048_osl2000_conc4"]
+    first = outcome.results()["tiny_vllm_tp1_isl2048_osl2000_conc4_starttogether"]
     assert first["verdict"] == "ERROR"
     assert first["failed"] > 0
     assert "isl64-osl8-conc1: PASSED" not in outcome.out
