@@ -173,7 +173,8 @@ class SlurmServer:
             if job.state == "RUNNING":
                 return None  # whether a server that refuses connections comes back is its asker's to judge
         cause = self._cause(job)
-        if not same and not job.ended:  # a job that has begun again, or is to
+        # a job that has begun again, or is to: one that ran and is pending was requeued, whatever its count says yet
+        if (not same or job.state == "PENDING") and not job.ended:
             return f"job {self.job_id} {cause or 'was taken off its node'} and requeued: it now {job.words()}"
         return f"job {self.job_id} {cause if cause and job.state == 'COMPLETING' else job.words()}"
 
