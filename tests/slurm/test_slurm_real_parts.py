@@ -83,7 +83,7 @@ def test_a_real_vllm_is_submitted_swept_and_cancelled(cluster: Cluster, tmp_path
     )
     info, results = tmp_path / "server_info.txt", tmp_path / "results"
     done = subprocess.run(
-        _pytest(f"--profile={profile}", f"--results-dir={results}", f"--server-info={info}", "--server", "slurm"),
+        _pytest(f"--profile={profile}", f"--results-dir={results}", f"--server-info={info}", "--server", "slurm", "--start=together"),
         cwd=ROOT, capture_output=True, text=True, timeout=560,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

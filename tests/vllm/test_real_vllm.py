@@ -184,6 +184,8 @@ def test_aa_repetitions_raise_no_alarm_and_a_throttled_server_is_caught(
     for attempt in range(3):
         keep = tmp_path / f"baseline{attempt}"
         first = sweep(tmp_path, server, *points, f"--save-baseline={keep}", profile=profile)
+        if first.code == 12 and attempt < 2:  # a client that was held back says so, rightly
+            continue
         assert first.code == 0, first.out
         again = sweep(tmp_path, server, *points, f"--baseline={keep}", profile=profile)
         if "regression: " not in again.out:

@@ -60,8 +60,10 @@ def request_count(workload: Workload) -> int | None:
 def mean_rate(workload: Workload, count: int = 0) -> float | None:
     """Requests per second over the first `count` requests of a trace or ramp, 0 for all; None for workloads without
     arrivals of their own. Raises UsageError.
+
+    Of a trace before its ticks are spread, like its other facts: it stands in the settings that two sessions share.
     """
-    trace, ramp = load_trace(workload), parse_ramp(workload.ramp)
+    trace, ramp = load_trace(replace(workload, tick_spread="none")), parse_ramp(workload.ramp)
     if trace is not None:
         part = trace.first(count)
         return len(part) / max(part.span_s, 1e-3)
