@@ -77,7 +77,7 @@ def test_a_point_of(row: Row, servers: OneAtATime, tmp_path: Path) -> None:
             folder, "--base-url", running.url, "--point", POINT, "--num-prompts", str(PROMPTS), *options,
             profile=LENIENT, env={"OPENAI_API_KEY": running.api_key} if running.api_key else {},
         )  # fmt: skip
-        if outcome.code == row.exit and all(result["p99_tpot"] for result in outcome.results().values()):
+        if outcome.code == row.exit:
             break
     assert outcome.code == row.exit, outcome.out
     for words in row.words:
@@ -92,7 +92,8 @@ def test_a_point_of(row: Row, servers: OneAtATime, tmp_path: Path) -> None:
     if row.input_counted:
         assert result["total_input_tokens"] == 64 * PROMPTS
     assert 0 < result["median_ttft"] <= result["p99_ttft"]
-    assert result["p99_tpot"] > 0
+    # a gateway that leaves Nagle's algorithm on holds a whole answer back until the first event's ACK, some 40 ms later
+    assert result["p99_tpot"] > 0 or "gathers the stream" in outcome.out
     if row.engine:
         assert result["engine"] == row.engine
 
