@@ -137,6 +137,12 @@ FIGURES: Mapping[str, Figure] = {
         _run("p99_connect_time", "p99 connect time", "s", "down"),
         _run("p99_ttft_from_schedule", "p99 TTFT from schedule", "s", "down"),
         _run("p99_e2el_from_schedule", "p99 E2EL from schedule", "s", "down"),
+        # the mean TTFT in its parts, by the server's own counters
+        _run("mean_ttft_server", "mean TTFT by the server", "s", "down"),
+        _run("mean_ttft_client_and_network", "mean TTFT, client − server", "s", "down"),
+        _run("mean_ttft_front", "mean TTFT in the server's front", "s", "down"),
+        _run("mean_ttft_queue", "mean TTFT in the server's queue", "s", "down"),
+        _run("mean_ttft_prefill", "mean TTFT in prefill", "s", "down"),
     )
 }
 

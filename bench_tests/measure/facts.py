@@ -20,10 +20,12 @@ from bench_tests.load.records import Records
 from bench_tests.load.team import LoadRun
 from bench_tests.load.workload.source import facts_of, mean_rate, request_count, shareable_tokens
 from bench_tests.measure.counters import count
+from bench_tests.measure.server_side import Story
 from bench_tests.results.names import result_name
 from bench_tests.results.schema import SCHEMA_VERSION
 from bench_tests.server.attach import ServedModel
 from bench_tests.server.metrics import Metrics
+from bench_tests.server.sampler import Source, sources_of
 from bench_tests.server.served import Served
 from bench_tests.server.slurm.request import CPUS_PER_GPU
 from bench_tests.sweep.point import Point
@@ -150,6 +152,7 @@ class Facts:
         checks: Sequence[Check],
         counted: Metrics | None,
         records_file: str | None,
+        story: Story,
     ) -> dict[str, Any]:
         """The content of the result file of one run, as plain data; `records_file` is relative to its folder."""
         profile = self.profile
@@ -173,6 +176,8 @@ class Facts:
             "max_concurrency": point.conc or None,
             "start_burst_share": burst_share(records, self.block(point)),
             **summarize(records, point.conc, goodput, self.block(point)),
+            **story.figures,
+            "server_side": dict(story.facts) or None,
             **({"by_model": by_model(records, self._models(plan, records))} if plan and profile.load.models else {}),
             "verdict": verdict.word,
             "messages": list(verdict.messages),
@@ -220,7 +225,12 @@ class Facts:
         """What is known of this client under such a load; nothing where other hosts carry it."""
         return None if self.hosts else calibration_for(self.calibrations, load.workers)
 
-    def run_facts(self, point: Point, load: LoadRun, before: Metrics, after: Metrics) -> RunFacts:
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Whose /metrics are read."""
+        return sources_of(self.profile.server, self.served.endpoint)
+
+    def run_facts(self, point: Point, load: LoadRun, before: Metrics, after: Metrics, story: Story) -> RunFacts:
         counted = count(before, after, load.records, self.several)
         prefix = Prefix(**self.profile.load.prefix)
         calibration = self.calibration(load)
@@ -238,6 +248,7 @@ class Facts:
             preemptions=counted.preemptions,
             not_counted=counted.not_used,
             server_changes=counted.changes,
+            server_side=story.facts,
             asserted=self.profile.slo.objectives(point),
             **(_calibrated(calibration) if calibration else {}),
             extra=[*counted.extra, *self.own_notes, *_few_cpus(self.served.facts())],

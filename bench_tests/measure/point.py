@@ -20,10 +20,11 @@ from bench_tests.load.records import KINDS, Records
 from bench_tests.load.team import LoadRun, Progress, run_load
 from bench_tests.load.workload.source import longest_tokens
 from bench_tests.measure.facts import Facts
+from bench_tests.measure.server_side import ServerSide, Story, tell
 from bench_tests.results.write import write_bytes, write_result
 from bench_tests.server.attach import context_needed, find_vocab
 from bench_tests.server.client import Reply, post_json, why_unhealthy
-from bench_tests.server.metrics import Metrics, read_metrics, several_servers
+from bench_tests.server.metrics import Metrics, several_servers
 from bench_tests.sweep.point import Point
 from bench_tests.sweep.prefix import Prefix
 from bench_tests.verdict.decide import ERROR, Verdict, decide
@@ -48,6 +49,27 @@ class Measurement:
     path: Path
     verdict: Verdict
     kept: bool = False  # from an earlier session (--resume)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What of the server's side is kept of a run: its counters, its story, its /metrics as they came (a .zip)."""
+
+    counted: Metrics | None = None
+    story: Story = field(default_factory=Story)
+    raw: bytes = b""
+
+    def beside(self, folder: Path, name: str) -> Story:
+        """The story, when the files that it names have been written beside the records. Raises NotMeasured."""
+        files = {"raw": (f"{name}.metrics.zip", self.raw)}
+        if self.story.series:
+            files["series"] = (f"{name}.server.npz", self.story.save_series())
+        named = {}
+        for what, (file, data) in files.items():
+            if data:
+                write_bytes(folder / file, data)
+                named[what] = f"{folder.name}/{file}"
+        return Story({**self.story.facts, **named}, self.story.series) if self.story.facts else self.story
 
 
 @dataclass
@@ -147,7 +169,8 @@ class Sweep(Facts):
         except NotMeasured as why:
             return self._keep(point, run, started, None, None, Verdict(ERROR, (str(why),)), [])
         endpoint = self.served.endpoint
-        before = await read_metrics(endpoint, self.model.model)
+        side = ServerSide(self.sources, self.model.model)
+        before = await side.start()
         if self.profile.load.server_profile:
             self.own_notes = _profiling(await post_json(endpoint, "/start_profile", {}))
         try:
@@ -159,19 +182,22 @@ class Sweep(Facts):
                 else None
             )
             enough = early.add if early else None
-            load = await run_load(plan, launcher=launcher, gone=self.served.gone, enough=enough, show=show)
+            load = await run_load(plan, launcher=launcher, gone=self.served.gone, enough=enough, show=side.watch(show))
         except (NotMeasured, UsageError) as why:
             measurement = self._keep(point, run, started, plan, None, Verdict(ERROR, (str(why),)), [])
             ending = why.ending if isinstance(why, EndedEarly) else Ending(words=str(why))
             await self._still_there(ending)
             return measurement
         finally:
+            await side.sampler.cancel()
             if self.profile.load.server_profile:
                 await post_json(endpoint, "/stop_profile", {})
-        counted = await read_metrics(endpoint, self.model.model)
-        if not self.several and counted.changes(before):
+        counted = await side.stop()
+        if not self.several and not self.profile.server.counts_apart and counted.changes(before):
             self.several = await several_servers(endpoint, self.model.model, counted)
-        checks = check_run(load.records, self.run_facts(point, load, before, counted), self.profile.validity)
+        story = tell(side, load, self.several, bool(self.hosts))
+        facts = self.run_facts(point, load, before, counted, story)
+        checks = check_run(load.records, facts, self.profile.validity)
         objectives = self.profile.slo.objectives(point)
         ended = early.finish(load.records) if early else None
         block = self.block(point)
@@ -179,7 +205,8 @@ class Sweep(Facts):
         verdict = decide(load.records, objectives, self.profile.slo.mode, checks, ended, block, repeats)
         if all(check.ok for check in checks):
             self.repeated.take(point, run, load.records, block)
-        measurement = self._keep(point, run, started, plan, load, verdict, checks, counted.since(before))
+        kept = Kept(counted.since(before), story, side.sampler.pack() if len(side.sampler.rounds) > 1 else b"")
+        measurement = self._keep(point, run, started, plan, load, verdict, checks, kept)
         if load.ending.kind is End.INTERRUPTED:
             raise asyncio.CancelledError  # the session's loop makes a KeyboardInterrupt of it
         kinds = set(load.records.kind.tolist())
@@ -229,14 +256,16 @@ class Sweep(Facts):
         load: LoadRun | None,
         verdict: Verdict,
         checks: Sequence[Check],
-        counted: Metrics | None = None,
+        kept: Kept | None = None,
     ) -> Measurement:
         path = self.path(point, run)
         records_file = None
         if load is not None and len(load.records):
             records_file = f"records/{path.stem}.npz"
             write_bytes(path.parent / records_file, load.records.save())
-        result = self.result(point, run, started, plan, load, verdict, checks, counted, records_file)
+        kept = kept or Kept()
+        story = kept.beside(path.parent / "records", path.stem)
+        result = self.result(point, run, started, plan, load, verdict, checks, kept.counted, records_file, story)
         write_result(path, result)
         return Measurement(point, run, result, path, verdict)
 

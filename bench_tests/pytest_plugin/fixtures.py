@@ -77,7 +77,8 @@ async def sweep(request: pytest.FixtureRequest) -> AsyncIterator[Sweep]:
             pytest.exit(str(why), returncode=why.exit_code)
         metadata = dict(request.config.getoption("metadata", None) or ())  # pytest-metadata's --metadata KEY VALUE
         found = Sweep(probed.profile, served, model, state.results_dir, metadata, load_calibrations(), hosts=hosts)
-        found.several, found.refused = probed.several, probed.refused
+        found.several = "" if probed.profile.server.counts_apart else probed.several
+        found.refused = probed.refused
         if choice.profile.slo.mode == "confident":
             for point, run in state.selected:
                 found.repeated.planned.setdefault(point, []).append(run)

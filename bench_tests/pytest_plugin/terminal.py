@@ -14,6 +14,7 @@ from bench_tests.measure.point import Measurement, Sweep
 from bench_tests.pytest_plugin.table import columns, gpus_words, live_line, markdown, point_line, row
 from bench_tests.sweep.point import Point
 from bench_tests.sweep.units import format_s
+from bench_tests.verdict.checks.server import ttft_words
 from bench_tests.verdict.decide import PASSED
 
 __all__ = ["Terminal", "not_made", "notes"]
@@ -24,6 +25,7 @@ NOTED = (
     "client_lag",
     "calibration",
     "tokens_per_event",
+    "server_ttft",
     "counted_by_tokenizer",
     "preemptions",
     "server_profile",
@@ -107,6 +109,11 @@ class Terminal:
         """A point's outcome, said when it has ended."""
         if not self._quiet:
             self.say("  " + point_line(measurement))
+        if self.config.option.verbose > 0:
+            side = measurement.result.get("server_side")
+            words = ttft_words(side) if isinstance(side, Mapping) else ""
+            if words:
+                self.say(f"    {words}")
 
     def summary(self, measurements: Sequence[Measurement], comparison: SweepComparison | None) -> None:
         """The table of the sweep, and below it what was not as it should be."""

@@ -17,6 +17,7 @@ from bench_tests.errors import ServerError, UsageError
 from bench_tests.server.attach import AttachedServer, look_at
 from bench_tests.server.client import must_ask_for_its_key
 from bench_tests.server.info import ServerInfo, default_server_info, read_server_info
+from bench_tests.server.sampler import sources_of
 from bench_tests.server.served import Endpoint, Say, Served
 from bench_tests.server.url import mask_url, split_url
 from bench_tests.sweep.options import apply_options
@@ -40,6 +41,12 @@ class Choice:
 
 async def choose(option: Callable[[str], Any]) -> Choice:
     """Settle the profile and the kind of server. Asks a server only where its model has to name the profile."""
+    choice = await _choose(option)
+    sources_of(choice.profile.server, choice.endpoint or Endpoint("http://localhost"))  # wrong URLs are told now
+    return choice
+
+
+async def _choose(option: Callable[[str], Any]) -> Choice:
     named = load_profile(option("--profile")) if option("--profile") else None
     if named is not None:
         named = apply_options(named, option)

@@ -5,60 +5,65 @@ A server without them is no error; what it does not count is not checked, and th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from bench_tests.server.client import get
+from bench_tests.server.metric_names import AVERAGED, GAUGES, ONWARDS, engine_in, wanted_of
 from bench_tests.server.served import Endpoint
 
-__all__ = ["Metrics", "parse_metrics", "read_metrics", "several_servers"]
+__all__ = ["Histogram", "Metrics", "merged", "parse_metrics", "read_metrics", "several_servers"]
 
-# our name → the engines' names for it, without `_total`; the first engine that has any of them is the one that is read
-COUNTERS: dict[str, dict[str, tuple[str, ...]]] = {
-    "vllm": {
-        "prompt_tokens": ("vllm:prompt_tokens",),
-        "generation_tokens": ("vllm:generation_tokens",),
-        # its own cache (the second name until 0.8), and one outside of it (LMCache, Mooncake, another instance)
-        "own_hits": ("vllm:prefix_cache_hits", "vllm:gpu_prefix_cache_hits"),
-        "external_hits": ("vllm:external_prefix_cache_hits", "vllm:cpu_prefix_cache_hits"),
-        "all_hits": ("vllm:prompt_tokens_cached",),
-        "succeeded": ("vllm:request_success",),
-        "preemptions": ("vllm:num_preemptions",),
-        "running": ("vllm:num_requests_running",),
-        "waiting": ("vllm:num_requests_waiting",),
-    },
-    "sglang": {
-        "prompt_tokens": ("sglang:prompt_tokens",),
-        "generation_tokens": ("sglang:generation_tokens",),
-        "all_hits": ("sglang:cached_tokens",),
-        "succeeded": ("sglang:num_requests",),
-        "preemptions": ("sglang:num_retracted_requests",),
-        "running": ("sglang:num_running_reqs",),
-        "waiting": ("sglang:num_queue_reqs",),
-    },
-    "llama.cpp": {
-        "computed_tokens": ("llamacpp:prompt_tokens",),  # those from the cache are not in it
-        "generation_tokens": ("llamacpp:tokens_predicted",),
-        "running": ("llamacpp:requests_processing",),
-        "waiting": ("llamacpp:requests_deferred",),
-    },
-}
-STARTED = "process_start_time_seconds"
-TTFT_BUCKET = "vllm:time_to_first_token_seconds_bucket"
-GAUGES = ("running", "waiting", "started")
-ONWARDS = ("prompt_tokens", "generation_tokens", "computed_tokens")  # what a server that goes on never takes back
 SAME_START_S = 0.02  # replicas that were started together still differ by more; one process says the same each time
 READINGS = 6  # of a server that may be several: two behind a fair coin are missed once in 32
 
 
 @dataclass(frozen=True)
+class Histogram:
+    """What a server has put into one of its histograms: how many, their sum in seconds, how many up to each bound."""
+
+    count: float = 0.0
+    sum_s: float = 0.0
+    buckets: dict[float, float] = field(default_factory=dict)
+
+    def since(self, before: Histogram) -> Histogram:
+        """What has come since an earlier reading."""
+        buckets = {bound: count - before.buckets.get(bound, 0.0) for bound, count in self.buckets.items()}
+        return Histogram(self.count - before.count, self.sum_s - before.sum_s, buckets)
+
+    @property
+    def mean_s(self) -> float | None:
+        """The exact mean, seconds; None of nothing. Formula: sum / count."""
+        return self.sum_s / self.count if self.count > 0 else None
+
+    def between(self, quantile: float) -> tuple[float, float] | None:
+        """The two bounds between which a quantile (0 to 1, numpy's linear one) lies, seconds; no more is known of it.
+
+        The upper one may be infinite. None of nothing.
+        """
+        bounds = sorted(self.buckets)
+        if self.count < 1 or not bounds:
+            return None
+        place = (self.count - 1) * quantile  # between the values of these ranks, from 0
+        low = next((i for i, bound in enumerate(bounds) if self.buckets[bound] > int(place)), len(bounds) - 1)
+        above = int(place) + (place > int(place))
+        high = next((i for i, bound in enumerate(bounds) if self.buckets[bound] > above), len(bounds) - 1)
+        return (bounds[low - 1] if low else 0.0, bounds[high])
+
+
+@dataclass(frozen=True)
 class Metrics:
-    """One reading. `ttft_buckets` maps an upper bound in seconds to the requests at or below it; `missing` says in words
-    why there is nothing in it, or what in it could not be read.
-    """
+    """One reading. `missing` says in words why there is nothing in it, or what in it could not be read."""
 
     values: dict[str, float] = field(default_factory=dict)
-    ttft_buckets: dict[float, float] = field(default_factory=dict)
+    histograms: dict[str, Histogram] = field(default_factory=dict)
     missing: str = ""
+
+    @property
+    def ttft_buckets(self) -> dict[float, float]:
+        """An upper bound in seconds → the requests whose TTFT was at or below it."""
+        return self.histograms.get("ttft", Histogram()).buckets
 
     def since(self, before: Metrics) -> Metrics:
         """What has been counted since an earlier reading; gauges and start times keep their latest value.
@@ -71,8 +76,10 @@ class Metrics:
             name: value if name in GAUGES else value - before.values.get(name, 0.0)
             for name, value in self.values.items()
         }
-        buckets = {bound: count - before.ttft_buckets.get(bound, 0.0) for bound, count in self.ttft_buckets.items()}
-        return Metrics(values, buckets, self.missing)
+        histograms = {
+            name: found.since(before.histograms.get(name, Histogram())) for name, found in self.histograms.items()
+        }
+        return Metrics(values, histograms, self.missing)
 
     def changes(self, before: Metrics, apart_s: float = 1.0) -> list[str]:
         """What says that this is another server than before, in words; empty when nothing does.
@@ -117,6 +124,30 @@ async def several_servers(endpoint: Endpoint, model: str, seen: Metrics | None =
     return ""
 
 
+def merged(readings: Sequence[Metrics]) -> Metrics:
+    """The readings of several servers as one: counters and requests added up, shares averaged, the latest start.
+
+    Where one of them did not come nothing is known of the whole.
+    """
+    if len(readings) == 1:
+        return readings[0]
+    lacking = next((reading for reading in readings if not reading.values), None)
+    if lacking is not None or not readings:
+        return Metrics(missing=lacking.missing if lacking else "no server's /metrics is read")
+    values: dict[str, float] = {}
+    for name in dict.fromkeys(name for reading in readings for name in reading.values):
+        found = [reading.values[name] for reading in readings if name in reading.values]
+        values[name] = max(found) if name == "started" else sum(found) / (len(found) if name in AVERAGED else 1)
+    histograms: dict[str, Histogram] = {}
+    for name in dict.fromkeys(name for reading in readings for name in reading.histograms):
+        parts = [reading.histograms[name] for reading in readings if name in reading.histograms]
+        bounds = sorted({bound for part in parts for bound in part.buckets})
+        same = all(set(part.buckets) == set(bounds) for part in parts)
+        buckets = {bound: sum(part.buckets[bound] for part in parts) for bound in bounds} if same else {}
+        histograms[name] = Histogram(sum(part.count for part in parts), sum(part.sum_s for part in parts), buckets)
+    return Metrics(values, histograms, "; ".join(dict.fromkeys(r.missing for r in readings if r.missing)))
+
+
 def parse_metrics(said: bytes, model: str) -> Metrics:
     """The counters for `model` in a text of Prometheus' format; empty, and why, where there are none. Never raises.
 
@@ -124,10 +155,8 @@ def parse_metrics(said: bytes, model: str) -> Metrics:
     of them carry one name, that is the one.
     """
     text = said.decode("utf-8", "replace")
-    engine = next((name for name in COUNTERS if f"{_prefix(name)}:" in text), None)
-    wanted = {STARTED: "started", TTFT_BUCKET: "bucket"}
-    for key, names in COUNTERS.get(engine or "", {}).items():
-        wanted |= {name + end: key for name in names for end in ("", "_total")}
+    engine = engine_in(text)
+    wanted = wanted_of(engine)
     found: list[tuple[str, dict[str, str], float]] = []
     odd: list[str] = []
     for line in text.splitlines():
@@ -141,35 +170,54 @@ def parse_metrics(said: bytes, model: str) -> Metrics:
             found.append((wanted[name], *sample))
     labels = {said["model_name"] for _, said, _ in found if "model_name" in said}
     label = model if model in labels else next(iter(labels)) if len(labels) == 1 else None
-    values: dict[str, float] = {}
-    buckets: dict[float, float] = {}
+    values: dict[str, list[float]] = {}
+    parts: dict[str, dict[float, float]] = {}
     for key, of, value in found:
         if of.get("model_name", label) != label:
             continue
-        if key == "bucket":
-            bound = _number(of.get("le", ""))
-            buckets[bound] = buckets.get(bound, 0.0) + value
+        if key.endswith("/bucket"):
+            bound, bounds = _number(of.get("le", "")), parts.setdefault(key, {})
+            bounds[bound] = bounds.get(bound, 0.0) + value
         else:
-            values[key] = values.get(key, 0.0) + value if key != "started" else value
+            values.setdefault(key, []).append(value)
     for name in odd:  # half a sum would be a wrong figure
         values.pop(wanted[name], None)
-    _add_cached(values, odd_hits=any("hits" in wanted[name] for name in odd))
-    return Metrics(values, buckets, _missing(engine, labels, label, odd, model))
+        parts.pop(wanted[name], None)
+    counted = {key: _of_all(key, several) for key, several in values.items()}
+    histograms = {
+        key: Histogram(counted[f"{key}/count"], counted[f"{key}/sum"], parts.get(f"{key}/bucket", {}))
+        for key in (name.removesuffix("/count") for name in counted if name.endswith("/count"))
+        if f"{key}/sum" in counted
+    }
+    counted = {key: value for key, value in counted.items() if "/" not in key}
+    _add_cached(counted, odd_hits=any("hits" in wanted[name] for name in odd))
+    return Metrics(counted, histograms, _missing(engine, labels, label, odd, model))
 
 
-def _prefix(engine: str) -> str:
-    return next(iter(COUNTERS[engine].values()))[0].partition(":")[0]
+def _of_all(key: str, values: Sequence[float]) -> float:
+    """The figure of a server with several engines: each has a line of its own."""
+    if key == "started":
+        return values[-1]
+    return sum(values) / len(values) if key in AVERAGED else sum(values)
 
 
 def _sample(line: str) -> tuple[dict[str, str], float] | None:
     """The labels and the value of a line; None for one that is not in the format, or no finite number."""
+    line = line.partition(" # {")[0]  # an exemplar, which the older format does not have
+    end = line.rfind("}") + 1 if "{" in line else line.find(" ")
+    labels, words = _labels(line[:end]), line[end:].split()
+    value = _number(words[0]) if 0 < len(words) < 3 else float("nan")
+    return None if labels is None or not abs(value) < float("inf") else (labels, value)
+
+
+@lru_cache(maxsize=8192)  # a server's lines begin alike each second
+def _labels(head: str) -> dict[str, str] | None:
+    """The labels in a line's part before its value; None for what is not in the format. Not to be changed."""
     from prometheus_client.parser import text_string_to_metric_families  # only where a server has them
 
-    line = line.partition(" # {")[0]  # an exemplar, which the older format does not have
     try:
-        samples = [s for family in text_string_to_metric_families(line + "\n") for s in family.samples]
-        value = float(samples[0].value)
-        return (dict(samples[0].labels), value) if abs(value) < float("inf") else None
+        samples = [s for family in text_string_to_metric_families(f"{head} 0\n") for s in family.samples]
+        return dict(samples[0].labels)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError):
         return None
 

@@ -15,7 +15,7 @@ from bisect import bisect_left, bisect_right
 from bench_tests.sim.buckets import FIRST, LATENCY, TOKEN
 from bench_tests.sim.spec import SimSpec
 
-__all__ = ["E2EL", "ITL", "QUEUE", "TPOT", "TRUTH", "TTFT", "Metrics", "Shared"]
+__all__ = ["DECODE", "E2EL", "ITL", "PREFILL", "QUEUE", "TPOT", "TRUTH", "TTFT", "Metrics", "Shared"]
 
 _GAUGES = {
     "vllm:num_requests_running": "Number of requests in model execution batches.",
@@ -37,8 +37,10 @@ _HISTOGRAMS = (
     ("vllm:request_time_per_output_token_seconds", "Histogram of time_per_output_token_seconds per request.", TOKEN),
     ("vllm:e2e_request_latency_seconds", "Histogram of e2e request latency in seconds.", LATENCY),
     ("vllm:request_queue_time_seconds", "Histogram of time spent in WAITING phase for request.", LATENCY),
+    ("vllm:request_prefill_time_seconds", "Histogram of time spent in PREFILL phase for request.", LATENCY),
+    ("vllm:request_decode_time_seconds", "Histogram of time spent in DECODE phase for request.", LATENCY),
 )
-TTFT, ITL, TPOT, E2EL, QUEUE = range(len(_HISTOGRAMS))
+TTFT, ITL, TPOT, E2EL, QUEUE, PREFILL, DECODE = range(len(_HISTOGRAMS))
 
 TRUTH = ("requests", "ok", "failed", "events", "tokens", "running", "cpu_s", "max_lag_us")
 _NAMES = [*_GAUGES, *_COUNTERS, *(f"success:{reason}" for reason in _SUCCESS), *(f"truth:{name}" for name in TRUTH)]
@@ -165,7 +167,7 @@ class Metrics:
         self._row[_AT[f"success:{reason}"]] += 1
 
     def observe(self, which: int, seconds: float, times: int = 1) -> None:
-        """Put a value into the histogram TTFT, ITL, TPOT, E2EL or QUEUE."""
+        """Put a value into the histogram TTFT, ITL, TPOT, E2EL, QUEUE, PREFILL or DECODE."""
         at, buckets = _HISTOGRAM_AT[which], _HISTOGRAMS[which][2]
         self._row[at + bisect_left(buckets, seconds)] += times
         self._row[at + len(buckets) + 1] += seconds * times

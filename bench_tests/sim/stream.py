@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from bench_tests.sim.clock import now_ns
 from bench_tests.sim.events import CYCLE, DONE, LAST_CHUNK, Voice, chunk
-from bench_tests.sim.metrics import E2EL, ITL, TPOT, TTFT, Metrics
+from bench_tests.sim.metrics import DECODE, E2EL, ITL, PREFILL, TPOT, TTFT, Metrics
 
 __all__ = ["Reply", "Sequence", "Transport", "WholeSequence"]
 
@@ -88,9 +88,11 @@ class Reply:
                 continue
             first, last = s.stamps[0], s.stamps[-1]
             metrics.observe(TTFT, (first - self.t_first_byte) / 1e9)
+            metrics.observe(PREFILL, (first - s.t_scheduled) / 1e9)
             if self.outcome != "ok":
                 continue
             metrics.observe(E2EL, (last - self.t_first_byte) / 1e9)
+            metrics.observe(DECODE, (last - first) / 1e9)
             if s.i > 1:
                 metrics.observe(TPOT, (last - first) / 1e9 / (s.i - 1))
             if not self.itl_by_step:

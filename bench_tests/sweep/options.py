@@ -109,6 +109,14 @@ def _given(text: str) -> str:
     return text
 
 
+def _urls(text: str) -> tuple[str, ...]:
+    """`URL[,URL]`, or `none`; what a URL is, the server's side says."""
+    urls = tuple(part.strip() for part in _given(text).split(","))
+    if not all(urls) or len(set(urls)) < len(urls) or ("none" in urls and len(urls) > 1):
+        raise UsageError(f"{text!r}: expected different URLs with commas between them, or none")
+    return urls
+
+
 def _engine(text: str) -> str:
     if not _ENGINE.fullmatch(text):
         raise UsageError(f"{text!r}: expected letters, digits, '.' and '-' (it names result files)")
@@ -182,6 +190,8 @@ OPTIONS = (
            {"metavar": "LIST", "type": _typed(parse_goodput)}),
     Option("--gpus", "GPUs of a server that was there before, for figures per GPU; without it and without sizes in the profile "
            "they are unknown", {"metavar": "N", "type": _whole(1)}, "server.gpus"),
+    Option("--server-metrics", "where the server's /metrics are, one URL a replica, if not at its own URL; none: they are not read",
+           {"metavar": "URL[,URL]", "type": _typed(_urls)}, "server.metrics"),
     Option("--server-profile", "bracket each point with the server's /start_profile and /stop_profile", _TRUE, "load.server_profile"),
     Option("--repeat", "measure each point N times, in rounds", {"metavar": "N", "type": _whole(1), "default": 1}),
     Option("--restarts", "spread the rounds over N starts of a server that this session starts (--server slurm or local)",

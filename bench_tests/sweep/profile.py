@@ -86,14 +86,17 @@ class Profile:
 
     @property
     def gpus(self) -> int:
-        """All GPUs of a server that is started as the profile says. Formula: TP × DP × PP, unless server.gpus says it."""
+        """All GPUs of a server that is started as the profile says. Formula: TP × DP × PP, unless server.gpus or the roles
+        say it.
+        """
         sizes = self.server.tensor_parallel * self.server.data_parallel * self.server.pipeline_parallel
-        return self.server.gpus or sizes
+        return self.server.gpus or sum(role.gpus for role in self.server.role) or sizes
 
     @property
     def named_gpus(self) -> int | None:
         """The GPUs of a server that was there before: what the profile or `--gpus` says; None where neither does."""
-        return self.gpus if self.server.gpus or self.sizes_said else None
+        said = self.server.gpus or self.sizes_said or any(role.gpus for role in self.server.role)
+        return self.gpus if said else None
 
     def num_prompts(self, point: Point) -> int:
         """How many measured requests this point has."""

@@ -2,13 +2,47 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench_tests.errors import UsageError
 from bench_tests.sweep.keys import flag, key, list_of, maybe, number, table, text, whole
 from bench_tests.sweep.units import parse_duration_s
 
-__all__ = ["Container", "Server", "Sim", "Slurm"]
+__all__ = ["Container", "Role", "Server", "Sim", "Slurm"]
+
+_ROLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Role:
+    """A part of a server that counts for itself: a replica, the prefill side, the decode side."""
+
+    name: str
+    gpus: int = 0  # 0: not said
+    metrics: str = ""  # the URL of its /metrics; "": none is read
+
+
+def roles(value: object, where: str) -> tuple[Role, ...]:
+    """The tables [[server.role]]. Raises UsageError."""
+    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+        raise UsageError(f"{where}: {value!r}; expected tables of the form [[server.role]] with name, gpus, metrics")
+    checks = {"name": text, "gpus": whole(0), "metrics": maybe}
+    found: list[Role] = []
+    for number_, entry in enumerate(value, 1):
+        here = f"{where} {number_}"
+        for unknown in entry.keys() - checks.keys():
+            raise UsageError(f"{here}: unknown key {unknown!r}; expected {', '.join(checks)}")
+        role = Role(**{"name": "", **{name: checks[name](said, f"{here}.{name}") for name, said in entry.items()}})
+        if not _ROLE.fullmatch(role.name):
+            raise UsageError(
+                f"{here}.name: {role.name!r}; expected letters, digits, '.', '_' and '-' (it names what is kept)"
+            )
+        if role.name in [other.name for other in found]:
+            raise UsageError(f"{here}.name: {role.name!r} is there twice; give each role a name of its own")
+        found.append(role)
+    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -44,6 +78,20 @@ class Server:
     port: int = key(whole(0, 65535), 8000, "port; when it is taken, a free one is used")
     startup_timeout: float = key(parse_duration_s, 3600.0, "from start to /health")
     stop_timeout: float = key(parse_duration_s, 30.0, "from TERM to KILL")
+    metrics: tuple[str, ...] = key(
+        list_of(text, unique=True),
+        (),
+        'URLs of /metrics, one a replica; empty: the server\'s own; ["none"]: none is read',
+    )
+    role: tuple[Role, ...] = field(
+        default=(),
+        metadata={"check": roles, "doc": "parts that count for themselves ([[server.role]] name, gpus, metrics)"},
+    )
+
+    @property
+    def counts_apart(self) -> bool:
+        """Whether each part of the server is asked for its own counters, wherever requests are sent."""
+        return bool(self.metrics) or any(role.metrics for role in self.role)
 
 
 @dataclass(frozen=True)

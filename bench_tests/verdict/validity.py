@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bench_tests.load.records import Records
 from bench_tests.sweep.settings import Validity
-from bench_tests.verdict.checks import answers, arrivals, client, load
+from bench_tests.verdict.checks import answers, arrivals, client, load, server
 from bench_tests.verdict.checks.check import Check, RunFacts
 
 __all__ = ["Check", "RunFacts", "check_run"]
@@ -27,7 +27,8 @@ def check_run(records: Records, facts: RunFacts, limits: Validity) -> list[Check
             *client.client(records, facts, limits),
             client.lag(records),
             client.calibration(records, facts),
-            arrivals.tokens_per_event(records),
+            arrivals.tokens_per_event(records, facts.speculative),
+            server.server_ttft(records, facts),
             answers.counted(records, facts),
             answers.few(records, limits),
         ]

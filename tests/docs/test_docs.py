@@ -253,6 +253,7 @@ def test_the_keys_inside_of_a_results_tables_are_documented(result: Mapping[str,
         assert f"`{key}`" in text, key
     documented = keys_of_table("key of `server`")
     assert set(result["server"]) <= documented
+    assert set(result["server_side"]) <= keys_of_table("key of `server_side`")
 
 
 def test_the_columns_of_the_records_are_documented() -> None:

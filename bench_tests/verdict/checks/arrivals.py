@@ -65,13 +65,16 @@ def _several(records: Records) -> str:
     )  # fmt: skip
 
 
-def tokens_per_event(records: Records) -> Check:
-    """A note: from where on ITL is a gap between events of several tokens."""
+def tokens_per_event(records: Records, speculative: bool = False) -> Check:
+    """A note: from where on ITL is a gap between events of several tokens. `speculative`: the server says that it drafts."""
     ratio = per_event(records)["tokens_per_event"]
     note = ""
     if ratio is not None and ratio > FRONT_BEHIND:
-        note = (
-            f"{ratio:.1f} tokens an event: without speculative decoding the server's front is behind its engine; ITL is "
-            "between events and not between tokens"
+        why = (
+            "the server decodes speculatively"
+            if speculative
+            else "without speculative decoding the server's front is behind its engine: more API server processes or CPUs "
+            "(--api-server-count)"
         )
+        note = f"{ratio:.1f} tokens an event: {why}; ITL is between events and not between tokens"
     return Check("tokens_per_event", True, ratio, FRONT_BEHIND, "tokens", note)

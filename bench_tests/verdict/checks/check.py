@@ -60,4 +60,6 @@ class RunFacts:
     calibrated_events_per_s: float | None = None  # up to which one load process was found true here
     calibrated_bound: float | None = None  # beyond it one was found not to be; None: no such load is known
     calibration_file: str = ""
+    server_side: Mapping[str, Any] = field(default_factory=dict)  # `server_side` of the result
+    speculative: bool = False  # whether the server drafts tokens, by its own counters
     extra: Sequence[Check] = field(default_factory=tuple)
