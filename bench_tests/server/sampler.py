@@ -67,7 +67,7 @@ def sources_of(server: Server, endpoint: Endpoint) -> tuple[Source, ...]:
     if server.metrics == ("none",):
         return ()
     if server.metrics:
-        named = [(url.partition("//")[2].rstrip("/") or url, url, 0) for url in server.metrics]
+        named = [(url.rpartition("//")[2].rstrip("/") or url, url, 0) for url in server.metrics]
     else:
         named = [(role.name, role.metrics, role.gpus) for role in server.role if role.metrics]
     found: list[Source] = []

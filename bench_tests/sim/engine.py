@@ -197,6 +197,7 @@ class PacedEngine:
         spec, jitter = self._spec, self._gap_jitter
         s = sequence
         s.t_arrive = s.t_scheduled = now_ns()
+        self._metrics.observe(QUEUE, 0.0)
         self._count += 1
         rng = random.Random(spec.seed << 32 | self._count)
         if spec.prefix_caching:

@@ -18,13 +18,16 @@ import numpy as np
 import pytest
 
 from bench_tests.calibration.ladder import errors, read_truth
-from bench_tests.load.team import Progress, run_load
+from bench_tests.load.plan import LoadPlan
+from bench_tests.load.team import LoadRun, Progress, run_load
 from bench_tests.measure.point import Measurement, Sweep
 from bench_tests.server.attach import AttachedServer, ServedModel
+from bench_tests.server.sampler import Sampler, sources_of
 from bench_tests.server.served import Endpoint
 from bench_tests.sim.simulator import SimSpec, Simulator
 from bench_tests.sweep.point import Point
 from bench_tests.sweep.profile import Profile, load_profile
+from bench_tests.sweep.serving import Server
 from bench_tests.sweep.settings import Validity
 from bench_tests.sweep.slo import parse_objectives
 from bench_tests.verdict.decide import ERROR
@@ -89,6 +92,36 @@ def test_the_number_of_load_processes_changes_neither_prompts_nor_figures(tmp_pa
         if medians[0] == pytest.approx(medians[1], rel=0.01):
             return
     raise AssertionError(f"one process and three never agree within 1 %: {medians}")
+
+
+def test_reading_the_servers_metrics_beside_it_costs_the_timed_loop_nothing(tmp_path: Path) -> None:
+    """CPU per event with and without, the least of rounds in turn: whatever else the machine does only adds to it."""
+    log, spent = tmp_path / "truth.jsonl", {False: [1.0], True: [1.0]}
+    off: dict[str, float] = {}
+    for _ in range(8):
+        for sampled in (False, True):
+            log.unlink(missing_ok=True)
+            with Simulator(replace(PACED, truth_log=str(log))) as sim:
+                plan = make_plan(sim.url, PACED.model, isl=64, osl=256, conc=32, num_prompts=64, num_warmups=0)
+                load = asyncio.run(_loaded(plan, Endpoint(sim.url) if sampled else None))
+                sim.stats()
+            events = int(load.records.events.sum())
+            spent[sampled].append(float(load.stats[0]["cpu_s"]) / events)
+            off = errors(load.records, read_truth(log, skip=0)) if sampled else off
+        same = min(spent[True]) <= min(spent[False]) * 1.02
+        if same and abs(off["p99_ttft"]) <= 0.005 and abs(off["p50_tpot"]) <= 0.005:
+            return
+    raise AssertionError(f"CPU per event {min(spent[True]):.3g} and {min(spent[False]):.3g} s without; {off}")
+
+
+async def _loaded(plan: LoadPlan, read: Endpoint | None) -> LoadRun:
+    """A load, with /metrics read four times as often as a sweep does."""
+    sampler = Sampler(sources_of(Server(), read) if read else (), every_s=0.25)
+    await sampler.start()
+    load = await run_load(plan)
+    await sampler.stop()
+    assert read is None or len(sampler.rounds) > 10
+    return load
 
 
 # ------------------------------------------------------------------------------------------------ held back on purpose

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import math
 from asyncio import run
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bench_tests.load.records import Records
 from bench_tests.measure.counters import count
-from bench_tests.server.metrics import Metrics, parse_metrics, read_metrics, several_servers
+from bench_tests.server.metrics import Histogram, Metrics, merged, parse_metrics, read_metrics, several_servers
 from bench_tests.server.served import Endpoint
 from bench_tests.sweep.point import Point
 from bench_tests.sweep.settings import Validity
@@ -218,3 +222,55 @@ def test_readings_that_did_not_come_say_nothing() -> None:
     got = count(Metrics(missing="the server has no /metrics (HTTP 404)"), Metrics(), ten(), "")
     assert {check.name for check in got.extra} == {"other_load", "same_server"}
     assert all(not check.made and "no /metrics" in check.text for check in got.extra)
+
+
+# ---- histograms
+
+
+def histogram_of(values: list[float], bounds: list[float]) -> Histogram:
+    every = [*bounds, math.inf]
+    return Histogram(len(values), sum(values), {b: float(sum(v <= b for v in values)) for b in every})
+
+
+@given(st.lists(st.floats(0.001, 20.0), min_size=1, max_size=60), st.sampled_from([0.0, 0.5, 0.9, 0.99, 1.0]))
+def test_a_percentile_lies_between_the_bounds_that_are_said(values: list[float], q: float) -> None:
+    low, high = histogram_of(values, [0.01, 0.1, 1.0, 10.0]).between(q) or (math.nan, math.nan)
+    assert low <= float(np.percentile(values, q * 100)) * (1 + 1e-12)
+    assert float(np.percentile(values, q * 100)) <= high * (1 + 1e-12)
+
+
+def test_a_histogram_of_nothing_has_neither_mean_nor_percentile() -> None:
+    assert Histogram().mean_s is None
+    assert Histogram().between(0.5) is None
+    assert Histogram(3, 1.0).between(0.5) is None
+
+
+def page_of(requests: int, engine: int = 0) -> str:
+    label = f'engine="{engine}",model_name="m"'
+    return (
+        f"vllm:prompt_tokens_total{{{label}}} {requests * 10}\n"
+        f"vllm:kv_cache_usage_perc{{{label}}} {0.2 * (engine + 1)}\n"
+        f'vllm:time_to_first_token_seconds_bucket{{{label},le="0.1"}} {requests}\n'
+        f'vllm:time_to_first_token_seconds_bucket{{{label},le="+Inf"}} {requests}\n'
+        f"vllm:time_to_first_token_seconds_count{{{label}}} {requests}\n"
+        f"vllm:time_to_first_token_seconds_sum{{{label}}} {requests * 0.05}\n"
+    )
+
+
+def test_engines_of_a_server_and_servers_of_a_point_are_put_together_alike() -> None:
+    both = parsed(page_of(4) + page_of(6, engine=1))
+    apart = merged([parsed(page_of(4)), parsed(page_of(6, engine=1))])
+    for got in (both, apart):
+        assert got.values["prompt_tokens"] == 100.0
+        assert got.values["kv_cache"] == pytest.approx(0.3)
+        assert got.histograms["ttft"].mean_s == pytest.approx(0.05)
+        assert got.histograms["ttft"].buckets == {0.1: 10.0, math.inf: 10.0}
+    assert both.since(parsed(page_of(4))).histograms["ttft"].count == 6
+    lacking = merged([parsed(page_of(4)), Metrics(missing="gpu2 does not answer")])
+    assert (lacking.values, lacking.missing) == ({}, "gpu2 does not answer")
+
+
+def test_half_a_histogram_is_none() -> None:
+    text = page_of(4).replace("seconds_sum{", "seconds_sum{odd ")
+    assert "ttft" not in parsed(text).histograms
+    assert "time_to_first_token_seconds_sum" in parsed(text).missing
