@@ -285,3 +285,23 @@ def test_a_trace_hits_the_prefix_cache_as_theory_says(tmp_path: Path, server: En
     assert result["total_input_tokens"] == int(trace.input_tokens.sum())
     assert abs(result["server"]["counted"]["cached_tokens"] - theory) <= block * len(trace)
     assert theory > 3000
+
+
+def test_the_servers_own_counters_explain_the_ttft_and_agree_in_tokens(tmp_path: Path, server: Endpoint) -> None:
+    """Queue, prefill and the rest are by clocks of the engine, its front and this client, over the same requests."""
+    points = ["--point", "isl256-osl16-conc1", "--point", "isl256-osl16-conc8", "--num-prompts", "24"]
+    outcome = sweep(tmp_path, server, *points, "-v", profile=LENIENT)
+    results = outcome.results()
+    assert len(results) == 2, outcome.out
+    for result in results.values():
+        side, parts = result["server_side"], result["server_side"]["ttft"]
+        assert (side["of"], side["same_requests"], side["requests"]["client"]) == ("measured", True, 24), side
+        for name in ("client_and_network_s", "front_s", "queue_s", "prefill_s"):
+            assert parts[name] > -1e-3, f"{name}: no part of a time lasts less than nothing: {parts}"
+        whole = sum(parts[f"{name}_s"] for name in ("client_and_network", "front", "queue", "prefill"))
+        assert whole == pytest.approx(result["mean_ttft"], abs=1e-3)
+        low, high = side["percentiles"]["ttft"]["p50"]
+        assert low <= result["median_ttft"], "the client's median contains the server's"
+        for tokens in side["tokens"].values():
+            assert tokens["client"] == tokens["server"], side["tokens"]
+    assert "client and network + " in outcome.out
