@@ -16,12 +16,13 @@ __all__ = ["FIGURES", "LATENCIES", "Figure", "Latency", "figures_where", "key_of
 class Latency:
     """A time that each request has (ITL: each gap between events), seconds; fewer are better.
 
-    `needs_usage`: it is counted in tokens, which the server's `usage` says.
+    `needs_usage`: it is counted in tokens, which the server's `usage` says. `chat`: only a chat's events tell it.
     """
 
     name: str
     label: str
     needs_usage: bool = False
+    chat: bool = False
 
 
 LATENCIES: Mapping[str, Latency] = {
@@ -31,6 +32,8 @@ LATENCIES: Mapping[str, Latency] = {
         Latency("tpot", "TPOT", needs_usage=True),
         Latency("itl", "ITL"),
         Latency("e2el", "E2EL"),
+        Latency("ttfat", "TTFAT", chat=True),
+        Latency("thinking", "thinking time", chat=True),
     )
 }
 
@@ -93,6 +96,8 @@ def _run(name: str, label: str, unit: str, better: Literal["up", "down", ""] = "
     return Figure(name, label, unit, "run", better, needs_usage=needs_usage, column=column, compared=compared)
 
 
+_STATISTICS = ("mean", "median", "std", "p90", "p95", "p99")
+
 FIGURES: Mapping[str, Figure] = {
     row.name: row
     for row in (
@@ -120,6 +125,13 @@ FIGURES: Mapping[str, Figure] = {
         _time("p90", "e2el"),
         _time("p95", "e2el"),
         _time("p99", "e2el", interval=True),
+        *(
+            _time(
+                statistic, "ttfat", interval=statistic in ("median", "p99"), column="TTFAT p99" * (statistic == "p99")
+            )
+            for statistic in _STATISTICS
+        ),
+        *(_time(statistic, "thinking") for statistic in _STATISTICS),
         _run("input_throughput", "input throughput", "tok/s", "up", column="in"),
         _run("output_throughput", "output throughput", "tok/s", "up", needs_usage=True, column="out", compared=True),
         _run("total_token_throughput", "total throughput", "tok/s", "up", needs_usage=True),
@@ -133,6 +145,7 @@ FIGURES: Mapping[str, Figure] = {
         _run("total_input_tokens", "input tokens", "tokens"),
         _run("total_output", "output tokens", "tokens", needs_usage=True),
         _run("total_output_tokens", "output tokens", "tokens", needs_usage=True),
+        _run("total_reasoning_tokens", "reasoning tokens", "tokens", needs_usage=True),
         _run("p99_queue_time", "p99 time in line", "s", "down"),
         _run("p99_connect_time", "p99 connect time", "s", "down"),
         _run("p99_ttft_from_schedule", "p99 TTFT from schedule", "s", "down"),

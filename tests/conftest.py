@@ -27,6 +27,7 @@ TIERS = {
     "load/test_open_loop.py": "slow",
     "load/test_stagger.py": "slow",
     "load/test_mix.py": "sessions",
+    "load/test_chat.py": "sessions",
     "docs/test_recipes.py": "sessions",
     "proxies": "proxies",
     "servers": "servers",

@@ -23,7 +23,7 @@ ALLOWED: dict[str, set[str]] = {
     "sweep": BASE,
     "load": {"sweep"} | BASE,
     "sim": BASE,
-    "server": {"sweep", "sim"} | BASE,
+    "server": {"sweep", "load", "sim"} | BASE,  # load: what an endpoint is sent, for the probe
     "verdict": {"sweep", "load"} | BASE,
     "results": {"sweep", "load"} | BASE,
     "compare": {"sweep", "load", "verdict", "results"} | BASE,

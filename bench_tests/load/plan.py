@@ -33,6 +33,7 @@ class LoadPlan:
     load: Load = field(default_factory=Load)
     workload: Workload = field(default_factory=Workload)
     timeouts: Timeouts = field(default_factory=Timeouts)
+    template_adds: int = 0  # tokens that the server's chat template adds to each prompt, as it was measured
     first_serial: int = 0  # the sweep's running number of this run's first prompt: no two prompts may start alike
     insecure: bool = False
     report_values: bool = False  # tell each request's latencies while the run goes on, for a verdict that may end it

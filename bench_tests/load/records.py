@@ -36,6 +36,10 @@ WITHDRAWN = KINDS.index("withdrawn")
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+_INTS = (
+    "asked_input", "asked_output", "input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "events",
+    "moments", "number",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class Records:
     send_s: Floats  # the moment before its first byte was handed to the kernel
     first_s: Floats  # arrival of the first event that carries a choice
     last_s: Floats  # arrival of the last such event
+    answer_s: Floats  # arrival of the first event of the answer itself, behind all thinking; NaN: none, or nobody says
     end_s: Floats  # arrival of the answer's last byte: until then the request is in flight
     connect_s: Floats  # time to open its connection, 0 when one was open already
     asked_input: Ints  # prompt tokens that were sent
@@ -60,12 +65,14 @@ class Records:
     input_tokens: Ints  # the server's usage; -1: not said
     output_tokens: Ints  # the server's usage; -1: not said
     cached_tokens: Ints  # of the prompt, by the server's usage; -1: not said
+    reasoning_tokens: Ints  # of the output, by the server's usage; -1: not said
     events: Ints  # events that carried a choice
     event_s: Floats  # all their arrivals, flattened
     moments: Ints  # distinct moments at which they arrived; what this client itself may have merged counts apart
     lag_s: Floats  # how long what came waited for the client to read it, at most, in this request
     first_blur_s: Floats  # how far before its stamp the first event may really have arrived (merged reads), at most
     last_blur_s: Floats  # likewise the last event
+    answer_blur_s: Floats  # likewise the answer's first
     number: Ints  # the request's place in the run's order, whichever process sent it
     worker: NDArray[np.int16]  # which load process sent it
     error: NDArray[np.str_]  # what was wrong, in words; "" for a completed request
@@ -98,6 +105,10 @@ class Records:
     def ttft_s(self) -> Floats:
         """Time to first token of each request, seconds, shape (n,). Formula: first − send."""
         return np.asarray(self.first_s - self.send_s)
+
+    def thinking_s(self) -> Floats:
+        """How long each answer was thought about, seconds, shape (n,). Formula: first of the answer itself − first."""
+        return np.asarray(self.answer_s - self.first_s)
 
     def e2el_s(self) -> Floats:
         """End-to-end latency of each request, seconds, shape (n,). Formula: last − send."""
@@ -156,9 +167,7 @@ class Records:
     def empty(cls) -> Records:
         """Records of no request."""
         none: dict[str, Any] = {f.name: np.empty(0) for f in fields(cls)}
-        ints = ("asked_input", "asked_output", "input_tokens", "output_tokens", "cached_tokens", "events", "moments")
-        none |= {"number": np.empty(0, np.int64)}
-        none |= {name: np.empty(0, np.int64) for name in ints}
+        none |= {name: np.empty(0, np.int64) for name in _INTS}
         none |= {"kind": np.empty(0, np.int8), "measured": np.empty(0, np.bool_), "http_status": np.empty(0, np.int16)}
         none |= {"worker": np.empty(0, np.int16), "error": np.empty(0, np.str_)}
         return cls(**none)
@@ -189,4 +198,6 @@ def _derived(columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     new = np.ones(len(event_s), np.int64)
     new[1:] = (owner[1:] != owner[:-1]) | (np.diff(event_s) > 0)  # events of one read have one stamp
     moments = np.bincount(owner, new, minlength=len(events)).astype(np.int64)
-    return {"end_s": columns["last_s"], "moments": moments, "number": np.arange(len(events))}
+    nothing = np.full(len(events), np.nan)
+    chat = {"answer_s": nothing, "answer_blur_s": nothing, "reasoning_tokens": np.full(len(events), -1)}
+    return {"end_s": columns["last_s"], "moments": moments, "number": np.arange(len(events)), **chat}

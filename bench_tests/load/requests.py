@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -13,10 +12,11 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from bench_tests.errors import NotMeasured, UsageError
+from bench_tests.load.dialect.choose import dialect_of
 from bench_tests.load.mix import cancel_after_s, model_of
 from bench_tests.load.plan import LoadPlan
 from bench_tests.load.prompts import IdPool, Ids, group_ids, lengths, prompt_ids
-from bench_tests.load.texts import exact_text, load_tokenizer
+from bench_tests.load.texts import Rendered, exact_text, load_tokenizer
 from bench_tests.load.workload.source import draw_dataset, load_dataset, trace_of, trace_prompt
 from bench_tests.sweep.prefix import Prefix
 
@@ -44,6 +44,13 @@ class RequestFile:
     """
 
     def __init__(self, plan: LoadPlan) -> None:
+        dataset, self._trace = load_dataset(plan.workload), trace_of(plan)
+        self._dialect = dialect_of(plan.load.endpoint)
+        text = dataset is not None or plan.load.text_prompts
+        self._tokenizer: Any = load_tokenizer(plan.model.tokenizer) if text else None
+        own: Any = self._tokenizer
+        if plan.load.chat and not plan.model.vocab_size and hasattr(own, "__len__"):
+            plan = replace(plan, model=replace(plan.model, vocab_size=len(own)))
         self.plan = plan
         self.pool = IdPool(plan)
         try:
@@ -51,12 +58,11 @@ class RequestFile:
             self._file: IO[bytes] = tempfile.TemporaryFile(prefix="bench-requests-")  # noqa: SIM115
         except OSError as why:
             raise NotMeasured(f"temporary folder: {why.strerror}; requests are kept there (set $TMPDIR)") from why
-        dataset, self._trace = load_dataset(plan.workload), trace_of(plan)
-        text = dataset is not None or plan.load.prompt_format == "text"
         if text and self._trace is not None and self._trace.block:
-            raise UsageError("--trace: shared content needs prompts as token ids; set load.prompt_format = 'ids'")
-        self._tokenizer: Any = load_tokenizer(plan) if text else None
-        self._drawn = draw_dataset(plan, dataset, self._count) if dataset is not None else None
+            raise UsageError(
+                "--trace: shared content needs prompts as token ids; set load.prompt_format = 'ids', and load.endpoint = 'completions'"
+            )
+        self._drawn = draw_dataset(plan, dataset, self._count, self._rendered()) if dataset is not None else None
         self._prefix = Prefix(**plan.load.prefix)
         # each prefix once, before anything else, by one process: afterwards every prompt finds its own in the cache
         self.primes = self._prime() if plan.worker == 0 else []
@@ -72,6 +78,11 @@ class RequestFile:
     def _count(self, texts: list[str]) -> list[int]:
         """Tokens of each text, with the special tokens that a server adds as well."""
         return [len(ids) for ids in self._tokenizer(texts).input_ids] if texts else []
+
+    def _rendered(self) -> Rendered | None:
+        """Counts messages as the server does; None where none are sent."""
+        load = self.plan.load
+        return Rendered(self._tokenizer, self.plan.template_adds, load.chat_template_kwargs) if load.chat else None
 
     def close(self) -> None:
         self._file.close()
@@ -108,33 +119,48 @@ class RequestFile:
         if self._drawn is not None:
             for i, serial in zip(mine, serials, strict=True):
                 of = first + i
-                yield serial, json.dumps(self._drawn.texts[of]).encode(), self._drawn.isl[of], self._drawn.osl[of]
+                prompt = self._dialect.prompt_of(self._drawn.texts[of], self._drawn.messages[of])
+                yield serial, prompt, self._drawn.isl[of], self._drawn.osl[of]
             return
+        template = plan.template_adds if plan.load.chat else 0
+        inside = template if plan.load.template_tokens == "inside" else 0
         if trace is not None:
             for i, serial in zip(mine, serials, strict=True):
                 isl, osl = int(trace.input_tokens[i % len(trace)]), int(trace.output_tokens[i % len(trace)])
+                isl = self._own(isl, inside)
                 # a warm-up has a length of the trace and nothing of its content, which must not be in the cache yet
                 own = prompt_ids(plan, len(self.pool), serial, isl) if self.warming else None
                 positions = trace_prompt(trace, plan, i, len(self.pool)) if own is None else own
-                yield serial, self._as_json(positions), isl, osl
+                yield serial, self._as_json(positions), isl + template, osl
             return
         numbers = np.array(serials, np.int64)
         behind = self._prefix.own(plan.isl) if self._prefix.used else plan.isl
         isls, osls = lengths(plan, numbers, behind, 0), lengths(plan, numbers, plan.osl, 1)
         for serial, isl, osl in zip(serials, isls.tolist(), osls.tolist(), strict=True):
-            positions = prompt_ids(plan, len(self.pool), serial, isl)
-            yield serial, self._as_json(positions), len(positions), osl
+            positions = prompt_ids(plan, len(self.pool), serial, self._own(isl, inside))
+            yield serial, self._as_json(positions), len(positions) + template, osl
+
+    @staticmethod
+    def _own(isl: int, inside: int) -> int:
+        """Tokens of a prompt's own where its template's count with it. Raises UsageError."""
+        if isl <= inside:
+            raise UsageError(
+                f"load.template_tokens = 'inside': a prompt of {isl} tokens has none beside the chat template's {inside}; "
+                "use a longer ISL, or template_tokens = 'extra'"
+            )
+        return isl - inside
 
     def _as_json(self, positions: Ids) -> bytes:
         if self._tokenizer is None:
             return b"[" + self.pool.as_json(positions) + b"]"
-        return json.dumps(exact_text(self._tokenizer, self.pool.ids[positions].tolist())).encode()
+        ids = self.pool.ids[positions].tolist()
+        return self._dialect.prompt_of(exact_text(self._tokenizer, ids, special=not self._dialect.text_alone))
 
     def _request(self, prompt: bytes, osl: int, request_id: str, model: str = "") -> bytes:
         plan = self.plan
         url = urlsplit(plan.base_url)
         fields = plan.load.fields(model or plan.model.id, osl)
-        body = json.dumps(fields)[:-1].encode() + b', "prompt": ' + prompt + b"}"
+        body = self._dialect.body(fields, prompt)
         headers = {
             "Content-Type": "application/json",
             "Accept": "text/event-stream",
@@ -146,7 +172,7 @@ class RequestFile:
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         query = f"?{plan.query}" if plan.query else ""
         head = (
-            f"POST {url.path.rstrip('/')}/v1/completions{query} HTTP/1.1\r\nHost: {url.netloc.rpartition('@')[2]}\r\n"
+            f"POST {url.path.rstrip('/')}{self._dialect.path}{query} HTTP/1.1\r\nHost: {url.netloc.rpartition('@')[2]}\r\n"
             f"{lines}Content-Length: {len(body)}\r\n\r\n"
         )
         return head.encode() + body

@@ -58,6 +58,7 @@ class Facts:
     several: str = ""  # that several servers answer by turns, in words: their counters say nothing
     start: int = 0  # which start of a server of ours, from 0
     refused: str = ""  # why the server takes none of our requests, in words
+    template_tokens: int = 0  # what its chat template adds to each prompt
     own_notes: Sequence[Check] = ()  # of the session, for each of its runs
 
     def __post_init__(self) -> None:
@@ -192,6 +193,7 @@ class Facts:
             "client": self.client_facts(load, records),
             "server": self.server_facts() | ({"counted": counted.values} if counted and not self.several else {}),
             "settings": self.settings(point),
+            **({"template_tokens": self.template_tokens} if profile.load.chat else {}),
             "seed": self.seed,
             "first_serial": plan.first_serial if plan else None,
             "metadata": {**profile.load.metadata, **self.metadata},
@@ -237,7 +239,9 @@ class Facts:
         return RunFacts(
             point=point,
             num_prompts=self.num_prompts(point),
-            prefix_len=prefix.length(point.isl) if prefix.used else self.profile.load.prefix_len,
+            prefix_len=self.template_tokens
+            + (prefix.length(point.isl) if prefix.used else self.profile.load.prefix_len),
+            chat=self.profile.load.chat,
             prefix_hit=prefix.hit_tokens(point.isl),
             primes=prefix.count * max(1, len(self.profile.load.models)),
             shareable=shareable_tokens(self.profile.workload, self.num_prompts(point)),

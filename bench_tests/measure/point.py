@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 
 from bench_tests.compare.resume import answer_of, earlier_result, prompts_drawn
 from bench_tests.errors import NotMeasured, ServerError, ServerGone, ServerStuck, UsageError
+from bench_tests.load.dialect.choose import dialect_of
 from bench_tests.load.ending import End, EndedEarly, Ending
 from bench_tests.load.hosts import srun_prefixes
 from bench_tests.load.plan import LoadPlan
@@ -85,7 +87,7 @@ class Sweep(Facts):
         profile, load = self.profile, self.profile.load
         if self.refused:
             raise NotMeasured(self.refused)
-        if load.prompt_format == "ids" and not self.vocab_size:
+        if not load.text_prompts and not self.vocab_size:
             try:
                 self.vocab_size = profile.model.vocab_size or await find_vocab(self.served.endpoint, self.model.model)
             except ServerError as why:
@@ -94,6 +96,7 @@ class Sweep(Facts):
         if needed is None:
             shared = Prefix(**load.prefix).tokens or load.prefix_len
             needed = context_needed(point.isl, point.osl, load.range_ratio, shared)
+        needed += self.template_tokens if load.template_tokens == "extra" else 0
         if self.model.max_model_len is not None and needed > self.model.max_model_len:
             raise NotMeasured(
                 f"{point} needs a context of {needed} tokens, the server has {self.model.max_model_len}: answers would "
@@ -120,6 +123,7 @@ class Sweep(Facts):
             load=replace(load, request_rate=self.rate(point)),
             workload=profile.workload,
             timeouts=profile.timeouts,
+            template_adds=self.template_tokens,
             first_serial=self.serial,
             report_values=self.budget(point) > 0,
             workers=workers,
@@ -232,8 +236,10 @@ class Sweep(Facts):
     async def _not_stuck(self, why: str) -> None:
         """Raise ServerStuck when a server that has let many wait leaves one token unanswered too; its front may live."""
         limit_s = min(STUCK_S, max(5.0, self.profile.timeouts.first_token))
-        body = {"model": self.model.model, "prompt": [self.profile.model.first_id], "max_tokens": 1}
-        if await post_json(self.served.endpoint, "/v1/completions", body, limit_s) is None:
+        dialect = dialect_of(self.profile.load.endpoint)
+        prompt = json.loads(dialect.prompt_of("a")) if dialect.text_alone else [self.profile.model.first_id]
+        body = {"model": self.model.model, dialect.prompt_key: prompt, "max_tokens": 1}
+        if await post_json(self.served.endpoint, dialect.path, body, limit_s) is None:
             url = self.served.endpoint.base_url
             raise ServerStuck(
                 f"the server at {url} is stuck: {why}; nor did it answer a prompt of one token within {limit_s:g} s"

@@ -30,7 +30,7 @@ def summary_markdown(
             f"{server.get('model')} on {server.get('engine')} {server.get('version')}, {gpus_words(server.get('gpus'))}{simulated}",
             "",
         ]
-        lines += [markdown([row(m) for m in measurements], columns(measurements)), ""]
+        lines += [markdown([row(m, measurements) for m in measurements], columns(measurements)), ""]
     for m in measurements:
         if m.verdict.word != PASSED:
             lines += [f"- **{m.verdict.word}** {m.point}: {message}" for message in m.verdict.messages]

@@ -78,7 +78,7 @@ async def sweep(request: pytest.FixtureRequest) -> AsyncIterator[Sweep]:
         metadata = dict(request.config.getoption("metadata", None) or ())  # pytest-metadata's --metadata KEY VALUE
         found = Sweep(probed.profile, served, model, state.results_dir, metadata, load_calibrations(), hosts=hosts)
         found.several = "" if probed.profile.server.counts_apart else probed.several
-        found.refused = probed.refused
+        found.refused, found.template_tokens = probed.refused, probed.template_tokens
         if choice.profile.slo.mode == "confident":
             for point, run in state.selected:
                 found.repeated.planned.setdefault(point, []).append(run)

@@ -5,21 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench_tests.figures import Figure, figures_where
+from bench_tests.figures import LATENCIES, Figure, figures_where
 from bench_tests.load.team import Progress
 from bench_tests.measure.point import Measurement
 from bench_tests.sweep.units import format_s
 
 __all__ = ["COLUMNS", "columns", "gpus_words", "live_line", "markdown", "point_line", "row"]
 
-_FIGURES = figures_where(column=True)
-
 
 def columns(measurements: Sequence[Measurement]) -> tuple[str, ...]:
     """The headings of the table: rates are per GPU where the GPUs of all servers are known, else of the whole server."""
     per = "/GPU" if all(_gpus(m.result) for m in measurements) else ""
-    named = (f.column if f.unit == "s" else f"{f.column} {f.unit}{per}" for f in _FIGURES)
+    named = (f.column if f.unit == "s" else f"{f.column} {f.unit}{per}" for f in _figures(measurements))
     return ("point", "n", *named, "verdict")
+
+
+def _figures(measurements: Sequence[Measurement]) -> tuple[Figure, ...]:
+    """The figures that have columns; a chat's only where one of these has any."""
+    return tuple(
+        f
+        for f in figures_where(column=True)
+        if not (f.latency and LATENCIES[f.latency].chat) or any(m.result.get(f.name) is not None for m in measurements)
+    )
 
 
 COLUMNS = columns(())
@@ -41,12 +48,12 @@ def _shown(result: Mapping[str, Any], figure: Figure) -> str:
     return "–" if value is None else f"{value / (_gpus(result) or 1):,.1f}"
 
 
-def row(measurement: Measurement) -> tuple[str, ...]:
-    """One line of the table, in the order of `columns`."""
+def row(measurement: Measurement, among: Sequence[Measurement] = ()) -> tuple[str, ...]:
+    """One line of the table of these measurements, in the order of `columns`."""
     result = measurement.result
     name = str(measurement.point) + (f" run {measurement.run}" if measurement.run > 1 else "")
     word = measurement.verdict.word + (" (kept)" if measurement.kept else "")
-    return (name, str(result.get("completed", 0)), *(_shown(result, figure) for figure in _FIGURES), word)
+    return (name, str(result.get("completed", 0)), *(_shown(result, figure) for figure in _figures(among)), word)
 
 
 def markdown(rows: Sequence[Sequence[str]], columns: Sequence[str] = COLUMNS) -> str:
@@ -68,7 +75,9 @@ def point_line(measurement: Measurement) -> str:
     """A point's outcome on one line, for the log of a run."""
     result = measurement.result
     name, n, *_ = row(measurement)
-    figures = f"p99 TTFT {format_s(result.get('p99_ttft'))}, p99 TPOT {format_s(result.get('p99_tpot'))}, n={n}"
+    answer = result.get("p99_ttfat")
+    figures = f"p99 TTFAT {format_s(answer)}, " if answer is not None else ""
+    figures += f"p99 TTFT {format_s(result.get('p99_ttft'))}, p99 TPOT {format_s(result.get('p99_tpot'))}, n={n}"
     return f"{name}: {measurement.verdict.word}{' (kept)' if measurement.kept else ''}  {figures}"
 
 

@@ -122,7 +122,7 @@ class Terminal:
         simulated = any((m.result.get("server") or {}).get("simulated") for m in measurements)
         if simulated:
             reporter.write_line("SIMULATED: these figures are of the built-in simulated server, not of an engine")
-        reporter.write_line(markdown([row(m) for m in measurements], columns(measurements)))
+        reporter.write_line(markdown([row(m, measurements) for m in measurements], columns(measurements)))
         for measurement in measurements:
             if measurement.verdict.word != PASSED:
                 for message in measurement.verdict.messages:

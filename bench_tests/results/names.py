@@ -16,7 +16,14 @@ __all__ = ["gpus_of", "load_name", "parallel_in", "parallel_words", "result_name
 
 _PARALLEL = re.compile(r"(?:^|[_-])(tp|pp|dp|ep|tep|dep|pcp|dcp)(\d{1,4})(?=[_-]|$)", re.IGNORECASE)
 #: short words for keys of [load] in a result's name; any other key stands by its own name
-_WORDS = {"burstiness": "burst", "range_ratio": "range", "prefix_len": "prefix", "prompt_format": "", "ramp": ""}
+_WORDS = {
+    "burstiness": "burst",
+    "range_ratio": "range",
+    "prefix_len": "prefix",
+    "prompt_format": "",
+    "ramp": "",
+    "endpoint": "",
+}
 
 
 def result_name(profile: Profile, engine: str, point: Point, run: int = 1) -> str:

@@ -11,11 +11,14 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bench_tests.errors import NotMeasured, ServerError
+from bench_tests.errors import NotMeasured, ServerError, UsageError
+from bench_tests.load.dialect.choose import dialect_of
+from bench_tests.load.texts import WORDS
 from bench_tests.server.attach import ENGINES, ServedModel, find_vocab
 from bench_tests.server.client import Reply, Unreachable, ask, why_unhealthy
 from bench_tests.server.metrics import several_servers
 from bench_tests.server.served import Endpoint
+from bench_tests.server.template import measure_template
 from bench_tests.sweep.profile import Profile
 from bench_tests.text import quoted
 
@@ -46,6 +49,7 @@ class Probed:
     notes: tuple[str, ...] = ()
     several: str = ""  # that several servers answer here by turns, in words
     refused: str = ""  # why no point can be measured, in words: each is an ERROR, and none is loaded
+    template_tokens: int = 0  # what the server's chat template adds to each prompt
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,8 @@ async def probe(endpoint: Endpoint, profile: Profile, model: ServedModel) -> Pro
         notes.append(f"the server says that it is {said}, not the profile's {engine}: results carry its name")
         engine = said
     profile = replace(profile, server=replace(profile.server, engine=engine))
+    if model.simulated and profile.load.text_prompts and not profile.model.tokenizer:  # it counts words
+        profile = replace(profile, model=replace(profile.model, tokenizer=WORDS))
     try:
         answer = await _ask(endpoint, profile, model.model, ())
         if not answer.token and not answer.refused:  # it may be a hiccup
@@ -97,14 +103,38 @@ async def probe(endpoint: Endpoint, profile: Profile, model: ServedModel) -> Pro
         await _must_be_healthy(endpoint, model.model)
         said = answer.error or answer.reply.words()
         return Probed(profile, (*notes, f"the probe of one token got none: {said}"), several)
-    if profile.load.prompt_format == "ids" and not profile.model.vocab_size:
+    if not profile.load.text_prompts and not profile.model.vocab_size:
         try:
             vocab = await find_vocab(endpoint, model.model)
         except ServerError as why:
             return Probed(profile, tuple(notes), several, str(why))
         profile = replace(profile, model=replace(profile.model, vocab_size=vocab))
     profile, more = await _of_usage(endpoint, profile, model.model, answer)
-    return Probed(profile, (*notes, *more), several)
+    notes += more
+    if not profile.load.chat:
+        return Probed(profile, tuple(notes), several)
+    if answer.usage is None and profile.load.template_tokens == "extra":
+        return Probed(profile, (*notes, "what the chat template adds to each prompt is unknown"), several)
+    try:
+        template = await _template(endpoint, profile, model.model)
+    except (NotMeasured, UsageError) as why:
+        return Probed(profile, tuple(notes), several, str(why))
+    where = "on top of the ISL" if profile.load.template_tokens == "extra" else "which are taken out of the ISL"
+    return Probed(
+        profile, (*notes, f"the chat template adds {template} tokens to each prompt, {where}"), several, "", template
+    )
+
+
+async def _template(endpoint: Endpoint, profile: Profile, model: str) -> int:
+    """Raises NotMeasured and UsageError."""
+
+    async def ask(text: str) -> dict[str, Any] | None:
+        try:
+            return (await _ask(endpoint, profile, model, (), text)).usage
+        except Unreachable as why:
+            raise NotMeasured(f"what the chat template adds is unknown: {why}") from None
+
+    return await measure_template(profile.model.tokenizer or model, profile.model.first_id, ask)
 
 
 async def _must_be_healthy(endpoint: Endpoint, model: str) -> None:
@@ -125,12 +155,13 @@ async def _settle(
             "header that it wants: --header NAME=VARIABLE"
         )
     said = reply.body.lower()
-    if b"vocab" in said and profile.load.prompt_format == "ids":
+    if b"vocab" in said and not profile.load.text_prompts:
         return profile, first, []  # about the ids alone: which it takes is found out next
     if reply.status in (404, 405) and not any(name.encode() in said for name in (*REMOVABLE, "prompt")):
+        path, other = dialect_of(profile.load.endpoint).path, "completions" if profile.load.chat else "chat"
         raise NotMeasured(
-            f"the server at {url} has no /v1/completions for {model} ({reply.words()}); it is what the load asks: check "
-            "--base-url and --model"
+            f"the server at {url} has no {path} for {model} ({reply.words()}); it is what the load asks: check --base-url and "
+            f"--model, or give --endpoint {other}"
         )
     named = tuple(name for name in REMOVABLE if name.encode() in said)
     attempts = tuple(dict.fromkeys(filter(None, (named, *ATTEMPTS))))
@@ -156,7 +187,7 @@ async def _as_text(
 ) -> tuple[Profile, _Answer, list[str]]:
     url, reply = endpoint.base_url, refused.reply
     as_text = replace(profile, load=replace(profile.load, prompt_format="text"))
-    if profile.load.prompt_format == "ids":
+    if not profile.load.text_prompts:
         for omit in ((), *attempts):
             answer = await _try(endpoint, as_text, model, omit)
             if answer is None or not answer.token:
@@ -189,13 +220,16 @@ async def _try(endpoint: Endpoint, profile: Profile, model: str, omit: tuple[str
         return None
 
 
-async def _ask(endpoint: Endpoint, profile: Profile, model: str, omit: tuple[str, ...]) -> _Answer:
+async def _ask(
+    endpoint: Endpoint, profile: Profile, model: str, omit: tuple[str, ...], text: str = "a b c d"
+) -> _Answer:
     """Raises Unreachable."""
-    first = profile.model.first_id
-    prompt = "a b c d" if profile.load.prompt_format == "text" else [first] * TOKENS
+    dialect = dialect_of(profile.load.endpoint)
+    ids = [profile.model.first_id] * TOKENS
+    prompt = json.loads(dialect.prompt_of(text)) if profile.load.text_prompts else ids
     body = replace(profile.load, omit=(*profile.load.omit, *omit)).fields(model, 1)
     limit_s = min(LONGEST_S, profile.timeouts.first_token)
-    reply = await ask(endpoint, "POST", "/v1/completions", body | {"prompt": prompt}, limit_s)
+    reply = await ask(endpoint, "POST", dialect.path, body | {dialect.prompt_key: prompt}, limit_s)
     events = _events(reply.body) if reply.status == 200 else []
     usages = [e["usage"] for e in events if isinstance(e.get("usage"), dict)]
     token = any(e.get("choices") for e in events) and not any(e.get("error") for e in events)
@@ -246,6 +280,6 @@ async def _of_usage(endpoint: Endpoint, profile: Profile, model: str, answer: _A
 def _added(profile: Profile, answer: _Answer) -> int:
     """Tokens that the server counts beyond the ids that were sent, where it is one or two; else 0."""
     counted = answer.usage.get("prompt_tokens") if answer.usage else None
-    if not isinstance(counted, int) or profile.load.prompt_format != "ids":
+    if not isinstance(counted, int) or profile.load.text_prompts:
         return 0
     return counted - TOKENS if 0 < counted - TOKENS <= 2 else 0

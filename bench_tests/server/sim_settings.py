@@ -22,6 +22,7 @@ def sim_spec(profile: Profile) -> SimSpec:
         prefill_tok_per_s=sim.prefill_tok_per_s,
         max_num_batched_tokens=sim.max_batched_tokens,
         max_num_seqs=sim.max_num_seqs,
+        think_tokens=sim.think_tokens,
         faults=sim.faults,
     )
 

@@ -43,6 +43,7 @@ class Ask:
     token_ids: bool
     ignore_eos: bool
     n: int
+    thinks: bool  # the template was not told to leave thinking out
     bad_token: int | None  # an id beyond the vocabulary: told in the stream, after 200
 
     @property
@@ -95,6 +96,7 @@ def read_ask(body: bytes, chat: bool, spec: SimSpec, model: str) -> Ask:
         token_ids=bool(data.get("return_token_ids")),
         ignore_eos=bool(data.get("ignore_eos")),
         n=n,
+        thinks=_thinks(data.get("chat_template_kwargs")),
         bad_token=_bad_token(prompts, spec),
     )
 
@@ -168,6 +170,10 @@ def _length(prompt: Tokens[Any], max_tokens: int | None, chat: bool, spec: SimSp
         )
         _bad(message, "input_tokens")
     return min(max_tokens or (room if chat else 16), room)
+
+
+def _thinks(kwargs: Any) -> bool:
+    return not isinstance(kwargs, dict) or kwargs.get("enable_thinking", kwargs.get("thinking", True)) is not False
 
 
 def _bad_token(prompts: list[Tokens[int] | Tokens[str]], spec: SimSpec) -> int | None:

@@ -93,19 +93,23 @@ class Voice:
     continuous_usage: bool = False
     prompt_tokens: int = 0
     details: bool = False  # usage has prompt_tokens_details
+    role_sent: bool = False  # a chat's first event went out with the head
+    thinking_key: str = ""  # of the events that are thinking; "" where there are none
 
     def word(self, i: int) -> str:
         """The text of token i."""
         words = _UTF8 if self.utf8 else _ASCII
         return words[(i % CYCLE + self.salt) % len(words)]
 
-    def counts(self, completion_tokens: int, cached_tokens: int = 0) -> dict[str, Any]:
+    def counts(self, completion_tokens: int, cached_tokens: int = 0, reasoning_tokens: int = 0) -> dict[str, Any]:
         """The `usage` object."""
         total = self.prompt_tokens + completion_tokens
         usage: dict[str, Any] = {"prompt_tokens": self.prompt_tokens, "total_tokens": total}
         usage["completion_tokens"] = completion_tokens
         if self.details:
             usage["prompt_tokens_details"] = {"cached_tokens": cached_tokens}
+        if self.thinking_key:
+            usage["completion_tokens_details"] = {"reasoning_tokens": reasoning_tokens}
         return usage
 
     def _open(self, kind: str) -> dict[str, Any]:
@@ -123,11 +127,19 @@ class Voice:
         finish_reason: str | None = None,
         prompt_ids: list[int] | None = None,
         token_ids: list[int] | None = None,
+        part: str = "content",
     ) -> bytes:
-        """An event that carries a choice; `done`: completion tokens so far, for continuous usage."""
+        """An event that carries a choice; `done`: completion tokens so far, for continuous usage. `part`: what of a chat's
+        answer it is: content, thinking, tool (the name of a call), or arguments.
+        """
         choice: dict[str, Any]
         if self.chat:
-            choice = {"index": index, "delta": {"content": text}, "logprobs": None, "finish_reason": finish_reason}
+            choice = {
+                "index": index,
+                "delta": self._delta(text, part),
+                "logprobs": None,
+                "finish_reason": finish_reason,
+            }
             if finish_reason:
                 choice["stop_reason"] = None
             choice["token_ids"] = token_ids
@@ -141,9 +153,19 @@ class Voice:
             whole["system_fingerprint"] = self.fingerprint
         return b"data: " + dump(whole) + b"\n\n"
 
-    def cycle(self, index: int) -> list[bytes]:
+    def _delta(self, text: str, part: str) -> dict[str, Any]:
+        if part == "content":
+            return {"content": text}
+        if part == "thinking":
+            return {self.thinking_key: text}
+        call: dict[str, Any] = {"index": 0, "function": {"arguments": text}}
+        if part == "tool":
+            call |= {"id": f"call-{self.id}", "type": "function", "function": {"name": text.strip(), "arguments": ""}}
+        return {"tool_calls": [call]}
+
+    def cycle(self, index: int, part: str = "content") -> list[bytes]:
         """The events of all texts of the cycle, in chunks: what most tokens of a plain stream look like."""
-        before, after = self.event(index, "\x00", 0).split(b"\\u0000")
+        before, after = self.event(index, "\x00", 0, part=part).split(b"\\u0000")
         return [chunk(before + self.word(i).encode() + after) for i in range(CYCLE)]
 
     def role_event(self, index: int) -> bytes:
@@ -155,12 +177,19 @@ class Voice:
             whole["usage"] = self.counts(0)
         return b"data: " + dump(whole | {"prompt_token_ids": None, "prompt_text": None}) + b"\n\n"
 
-    def usage_event(self, completion_tokens: int, cached_tokens: int) -> bytes:
+    def usage_event(self, completion_tokens: int, cached_tokens: int, reasoning_tokens: int = 0) -> bytes:
         """The event before [DONE] when usage was asked for."""
-        whole = self._open(self._stream_kind) | {"choices": [], "usage": self.counts(completion_tokens, cached_tokens)}
+        usage = self.counts(completion_tokens, cached_tokens, reasoning_tokens)
+        whole = self._open(self._stream_kind) | {"choices": [], "usage": usage}
         return b"data: " + dump(whole | {"system_fingerprint": self.fingerprint}) + b"\n\n"
 
-    def whole(self, texts: list[str], finish_reasons: list[str | None], usage: dict[str, Any] | None) -> bytes:
+    def whole(
+        self,
+        texts: list[str],
+        finish_reasons: list[str | None],
+        usage: dict[str, Any] | None,
+        thoughts: list[str] | None = None,
+    ) -> bytes:
         """The answer to a request that is not streamed."""
         choices: list[dict[str, Any]] = []
         for index, (text, reason) in enumerate(zip(texts, finish_reasons, strict=True)):
@@ -168,6 +197,8 @@ class Voice:
             if self.chat:
                 message: dict[str, Any] = {"role": "assistant", "content": text}
                 message |= dict.fromkeys(("refusal", "annotations", "audio", "function_call", "reasoning"))
+                if thoughts and thoughts[index]:
+                    message["reasoning"] = thoughts[index]
                 choice |= {"message": message, "logprobs": None, "finish_reason": reason, "stop_reason": None}
                 choice |= {"token_ids": None, "routed_experts": None}
             else:
@@ -177,7 +208,10 @@ class Voice:
         whole = self._open("chat.completion" if self.chat else "text_completion") | {"choices": choices}
         whole |= {"service_tier": None, "system_fingerprint": self.fingerprint}
         if usage is not None:
-            details = {"prompt_tokens_details": usage.get("prompt_tokens_details"), "completion_tokens_details": None}
+            details = {
+                "prompt_tokens_details": usage.get("prompt_tokens_details"),
+                "completion_tokens_details": usage.get("completion_tokens_details"),
+            }
             whole["usage"] = usage | details
         if self.chat:
             whole |= dict.fromkeys(("prompt_logprobs", "prompt_token_ids", "prompt_text"))

@@ -116,6 +116,8 @@ class Core:
             continuous_usage=ask.continuous_usage,
             prompt_tokens=ask.prompt_tokens,
             details=self.spec.enable_prompt_tokens_details,
+            role_sent=chat and self.spec.role_at_once,
+            thinking_key=self.spec.thinking_key if chat and self.spec.think_tokens and ask.thinks else "",
         )
         if ask.bad_token is not None:
             return self._bad_token(request, ask, ask.bad_token)
@@ -139,7 +141,8 @@ class Core:
             if isinstance(reply, ScriptedReply):
                 reply.begin()
             elif ask.stream:
-                transport.write(stream_head())
+                roles = reply.roles()
+                transport.write(stream_head() + chunk(roles) if roles else stream_head())
             else:
                 await asyncio.sleep(max(hit.get("slow_headers", 0.0), hit.get("stall_first_token", 0.0)))
             for sequence in reply.sequences:
@@ -165,7 +168,7 @@ class Core:
             for _ in range(ask.n):
                 n = changed_length(ask.lengths[index], hit)
                 if stop is not None and stop < n:
-                    n, reply.finish_reason = stop, "stop"
+                    n, reply.finish_reason = stop, "tool_calls" if ask.chat and self.spec.tool_tokens else "stop"
                 if "fewer_tokens" in hit:
                     reply.finish_reason = "stop"
                 sequence: Sequence
@@ -173,6 +176,9 @@ class Core:
                     sequence = ScriptedSequence(reply, index, len(prompt), blocks, n, ask.token_ids)
                 else:
                     sequence = (Sequence if ask.stream else WholeSequence)(reply, index, len(prompt), blocks, n)
+                if ask.chat:
+                    sequence.think = min(self.spec.think_tokens, n) if ask.thinks else 0
+                    sequence.tool = max(sequence.think, n - self.spec.tool_tokens)
                 reply.sequences.append(sequence)
                 sequence.prepare()
                 index += 1
@@ -181,10 +187,13 @@ class Core:
     def _whole(self, request: web.BaseRequest, reply: Reply, hit: dict[str, float]) -> Sent:
         """The answer that is not streamed, with those faults that make sense there."""
         voice = reply.voice
-        texts = ["" if "empty_texts" in hit else "".join(map(voice.word, range(s.i))) for s in reply.sequences]
+        texts, thoughts = [], []
+        for s in reply.sequences:
+            thoughts.append("".join(map(voice.word, range(s.think))))
+            texts.append("" if "empty_texts" in hit else "".join(map(voice.word, range(s.think, s.i))))
         reasons = [None if "no_finish_reason" in hit else reply.finish_reason] * len(texts)
-        counts = voice.counts(reply.tokens() + int(hit.get("wrong_usage", 0)), reply.cached())
-        body = voice.whole(texts, reasons, None if "no_usage" in hit else counts)
+        counts = voice.counts(reply.tokens() + int(hit.get("wrong_usage", 0)), reply.cached(), reply.thought())
+        body = voice.whole(texts, reasons, None if "no_usage" in hit else counts, thoughts)
         if "malformed_json" in hit:
             body = body[: len(body) // 2]
         if "reset_mid_stream" in hit and request.transport is not None:

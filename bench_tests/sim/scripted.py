@@ -60,7 +60,7 @@ class ScriptedReply(Reply):
 
     def begin(self) -> None:
         """Send the head, or keep it back."""
-        first = stream_head(self._chunked, self._gzip is not None)
+        first = stream_head(self._chunked, self._gzip is not None) + self._frame(self.roles())
         if "late_headers" in self.hit:
             self._head = first
             return
@@ -110,7 +110,7 @@ class ScriptedReply(Reply):
         total = 0 if "zero_tokens" in self.hit else self.tokens()
         total += int(self.hit.get("wrong_usage", 0))
         if self.voice.usage and "no_usage" not in self.hit:
-            self.send(self.voice.usage_event(total, self.cached()), None, 0)
+            self.send(self.voice.usage_event(total, self.cached(), self.thought()), None, 0)
         if "no_done" not in self.hit:
             self.send(DONE, None, 0)
         self.end()
@@ -191,12 +191,14 @@ class ScriptedSequence(Sequence):
         per_event, per_write = int(hit.get("tokens_per_event", 1)), int(hit.get("coalesce", 1))
         script = [(b"", 0)] * self.n
         waiting, count, start, written = b"", 0, 0, 0
+        starts = {0, 1, self.think, self.tool, self.tool + 1}
         for i in range(self.n):
             last = i == self.n - 1
-            if not (last or i == 0 or i - start + 1 == per_event):
+            if not (last or i + 1 in starts or i - start + 1 == per_event):
                 continue
             waiting += self._event(start, i, last)
-            count += 1 + (start == 0 and self.reply.voice.chat)
+            count += 1
+            self.answer_event += i < self.think
             start = i + 1
             if last or i == 0 or (written + 1) % per_write == 0:
                 script[i] = (waiting, count)
@@ -214,8 +216,8 @@ class ScriptedSequence(Sequence):
         text = "" if "empty_texts" in hit else "".join(voice.word(i) for i in range(start, end + 1))
         reason = self.reply.finish_reason if last and not ("no_finish_reason" in hit or self.endless) else None
         ids = [i % 1000 + 100 for i in range(start, end + 1)] if self.token_ids else None
-        out = voice.event(self.index, text, end + 1, reason, token_ids=ids)
-        if start == 0 and voice.chat:
+        out = voice.event(self.index, text, end + 1, reason, token_ids=ids, part=self.part(start))
+        if start == 0 and voice.chat and not voice.role_sent:
             out = voice.role_event(self.index) + out
         return (b": a comment, as SSE allows\n\n" + out) if "comments" in hit and end % 2 == 0 else out
 

@@ -13,6 +13,7 @@ __all__ = ["JITTERS", "MODES", "SimSpec", "parse_jitter"]
 
 MODES = ("batch", "paced")
 JITTERS = ("none", "uniform", "normal", "exp")
+THINKING_KEYS = ("reasoning", "reasoning_content")
 
 
 def parse_jitter(text: str) -> tuple[str, float]:
@@ -35,6 +36,10 @@ class SimSpec:
     Formula: base_ms + per_seq_us · decoding + per_ktoken_us · context/1000 + prefilled tokens / prefill_tok_per_s.
     Engine `paced` gives each stream its own clock: TTFT, then a fixed gap, with jitter.
     Formula: t[0] = arrival + ttft_ms + ttft_us_per_token · ISL + jitter; t[i] = t[i-1] + gap_ms + jitter.
+
+    A chat's answer begins with `think_tokens` of thinking (none where the request's template is told
+    `enable_thinking = false`), in events with the key `thinking_key`, and ends with `tool_tokens` of a tool call. Its first
+    event, with a role and nothing else, is written with the first token, or with the head where `role_at_once`.
     """
 
     # what it says it is
@@ -70,6 +75,10 @@ class SimSpec:
     # what it says and writes
     stop_after: int | None = None
     utf8: bool = False
+    think_tokens: int = 0
+    thinking_key: str = "reasoning"
+    tool_tokens: int = 0
+    role_at_once: bool = False
     truth_log: str | None = None
     log_tokens: bool = False
     seed: int = 1
@@ -91,6 +100,9 @@ class SimSpec:
         self._need("port", 0 <= self.port <= 65535, "0 (any free port) to 65535")
         self._need("stop_after", self.stop_after is None or self.stop_after >= 1, "at least 1")
         self._need("tls_key", (self.tls_cert is None) == (self.tls_key is None), "tls_cert and tls_key together")
+        self._need("think_tokens", self.think_tokens >= 0, "0 or more")
+        self._need("tool_tokens", self.tool_tokens >= 0, "0 or more")
+        self._need("thinking_key", self.thinking_key in THINKING_KEYS, f"one of {', '.join(THINKING_KEYS)}")
         parse_jitter(self.ttft_jitter)
         parse_jitter(self.gap_jitter)
         for fault in self.faults:

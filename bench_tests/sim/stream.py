@@ -46,17 +46,32 @@ class Reply:
         self.log: Callable[[Reply], None] | None = None
         self.itl_by_step = False  # the engine counts the gaps itself, a step at a time
 
+    def roles(self) -> bytes:
+        """A chat's events of a role, where they go out with the head."""
+        voice = self.voice
+        return b"".join(voice.role_event(s.index) for s in self.sequences) if voice.role_sent else b""
+
     def ended(self) -> bytes:
         """Called by each sequence with its last token; returns what follows it on the wire."""
         self.left -= 1
         if self.left:
             return b""
-        usage = chunk(self.voice.usage_event(self.tokens(), self.cached())) if self.voice.usage else b""
+        usage = b""
+        if self.voice.usage:
+            usage = chunk(self.voice.usage_event(self.tokens(), self.cached(), self.thought()))
         return usage + chunk(DONE) + LAST_CHUNK
 
     def tokens(self) -> int:
         """Completion tokens so far."""
         return sum(s.i for s in self.sequences)
+
+    def thought(self) -> int:
+        """Tokens of thinking among them."""
+        return sum(min(s.i, s.think) for s in self.sequences)
+
+    def first_answer(self) -> int:
+        """When the first event of the answer itself was written, behind all thinking; 0: none was."""
+        return min((s.stamps[s.answer_event] for s in self.sequences if len(s.stamps) > s.answer_event), default=0)
 
     def cached(self) -> int:
         """Prompt tokens that came from the prefix cache."""
@@ -103,8 +118,9 @@ class Sequence:
     """One choice of a reply. The engine calls emit() for each token; a plain stream writes a frame made ahead."""
 
     __slots__ = (
-        "blocks", "cached", "computed", "due", "frames", "gap", "gaps", "gone", "i", "index", "last", "max_lag", "n",
-        "prompt_tokens", "reply", "stamps", "t_arrive", "t_scheduled", "write",
+        "answer_event", "blocks", "cached", "computed", "cycles", "due", "edge", "frames", "gap", "gaps", "gone", "i",
+        "index", "last", "max_lag", "n", "prompt_tokens", "reply", "stamps", "t_arrive", "t_scheduled", "think", "tool",
+        "write",
     )  # fmt: skip
 
     def __init__(self, reply: Reply, index: int, prompt_tokens: int, blocks: list[int], n: int) -> None:
@@ -113,7 +129,11 @@ class Sequence:
         self.prompt_tokens = prompt_tokens
         self.blocks = blocks  # a hash for each full block of the prompt
         self.n = n  # tokens to emit
+        self.think = 0  # so many of them are thinking
+        self.tool = n  # and those from here on a tool call
+        self.answer_event = 0  # which of its events is the first of the answer itself
         self.i = 0  # tokens emitted
+        self.edge = 0  # the next token whose event is not like the one before
         self.computed = 0  # prompt tokens that the engine has been through
         self.cached = 0
         self.gone = False
@@ -123,13 +143,26 @@ class Sequence:
         self.gaps: list[int] | None = None
         self.write = reply.transport.write
         self.frames: list[bytes] = []
+        self.cycles: list[
+            tuple[int, list[bytes]]
+        ] = []  # from which token on which frames are written, the first ones next
         self.last = b""
+
+    def part(self, i: int) -> str:
+        """What of a chat's answer token i is."""
+        if i < self.think:
+            return "thinking"
+        return "content" if i < self.tool else "tool" if i == self.tool else "arguments"
 
     def prepare(self) -> None:
         """Encode all that will be written, before it is due."""
-        voice = self.reply.voice
-        self.frames = voice.cycle(self.index)
-        self.last = chunk(voice.event(self.index, voice.word(self.n - 1), self.n, self.reply.finish_reason))
+        voice, n = self.reply.voice, self.n
+        self.answer_event = self.think
+        starts = sorted({0, self.think, self.tool, self.tool + 1} & set(range(n)))
+        self.cycles = [(start, voice.cycle(self.index, self.part(start))) for start in starts]
+        self.last = chunk(
+            voice.event(self.index, voice.word(n - 1), n, self.reply.finish_reason, part=self.part(n - 1))
+        )
 
     def emit(self, due: int) -> bool:
         """Write the next token, due then; True after the last."""
@@ -139,20 +172,22 @@ class Sequence:
         if t - due > self.max_lag:
             self.max_lag = t - due
         self.stamps.append(t)
-        if i and i + 1 < self.n:
+        if i < self.edge:
             self.write(self.frames[i & _MASK])
             return False
         return self._edge(t)
 
     def _edge(self, t: int) -> bool:
-        """The first token, or the last, or both."""
-        reply = self.reply
+        """The first token, the first of another part of the answer, or the last, or several of these."""
+        reply, i = self.reply, self.i - 1
         before = b""
-        if self.i == 1 and reply.voice.chat:
+        if not i and reply.voice.chat and not reply.voice.role_sent:
             before = chunk(reply.voice.role_event(self.index))
-            self.stamps.append(t)
+        if self.cycles and self.cycles[0][0] == i:
+            self.frames = self.cycles.pop(0)[1]
+            self.edge = self.cycles[0][0] if self.cycles else self.n - 1
         if self.i < self.n:
-            self.write(before + self.frames[0])
+            self.write(before + self.frames[i & _MASK])
             return False
         self.write(before + self.last + reply.ended())
         if not reply.left:

@@ -20,8 +20,9 @@ class TruthLog:
     """Appends to the file of the settings, if any. All processes append whole lines to the same file.
 
     Keys: id (with the client's x-request-id), outcome ("ok", else what went wrong), chat, stream, conn_req (1 for a
-    connection's first), prompt_tokens, cached_tokens, n_tokens, n_events; in ns of CLOCK_MONOTONIC t_first_byte (the
-    kernel's receive stamp of the request, without TLS), t_first_token, t_last_token, t_end; max_lag_us (a token's
+    connection's first), prompt_tokens, cached_tokens, n_tokens, n_events (those that carry
+    a text; a chat's role is none), of a chat reasoning_tokens; in ns of CLOCK_MONOTONIC t_first_byte (the
+    kernel's receive stamp of the request, without TLS), t_first_token, t_last_token, t_end, of a chat t_first_answer (content or a tool call; 0: none); max_lag_us (a token's
     write behind its due time), blocked (writes that the kernel did not take at once); with log_tokens itl_ns.
     """
 
@@ -54,6 +55,8 @@ class TruthLog:
         row |= {"n_events": len(stamps), "t_first_byte": reply.t_first_byte}
         row |= {"t_first_token": stamps[0] if stamps else 0, "t_last_token": stamps[-1] if stamps else 0}
         row |= {"t_end": now_ns(), "max_lag_us": lag / 1e3, "blocked": getattr(reply.transport, "blocked", 0)}
+        if reply.voice.chat:
+            row |= {"t_first_answer": reply.first_answer(), "reasoning_tokens": reply.thought()}
         if self._tokens:
             row["itl_ns"] = [b - a for a, b in pairwise(stamps)]
         os.write(self._fd, dump(row) + b"\n")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bench_tests.errors import UsageError
+from bench_tests.figures import LATENCIES
 from bench_tests.sweep.point import Point
 from bench_tests.sweep.profile import Profile
 from bench_tests.sweep.ramp import parse_ramp
@@ -154,6 +155,8 @@ OPTIONS = (
            {"metavar": "N", "type": _whole(2)}, "model.vocab_size"),
     Option("--prompt-format", "prompts as token ids, or as text of as many tokens (needs the model's tokenizer)",
            {"choices": ("ids", "text")}, "load.prompt_format"),
+    Option("--endpoint", "which endpoint is loaded: /v1/completions, or /v1/chat/completions (needs the model's tokenizer)",
+           {"choices": ("completions", "chat")}, "load.endpoint"),
     Option("--header", "a further header of each request, its value taken from the environment variable; repeatable",
            {"metavar": "NAME=VARIABLE", "action": "append", "type": _typed(_header)}),
     Option("--engine", "the engine's name in results, instead of what the server says of itself",
@@ -259,11 +262,32 @@ def _prefix_applies(profile: Profile) -> None:
                          "leave out the trace or dataset")  # fmt: skip
 
 
+def _chat_applies(profile: Profile) -> None:
+    """Raise UsageError for what only a chat has, where none is asked, and for what a chat cannot have."""
+    load, slo = profile.load, profile.slo
+    if load.chat:
+        if load.prefix:
+            raise UsageError(f"{profile.source} load.prefix: a chat's prompts begin with its template, so prefixes of whole blocks "
+                             "cannot be foretold; leave it out, or use --endpoint completions")  # fmt: skip
+        return
+    limits = [*slo.limits_s, *(metric for one in slo.overrides for metric in one.limits_s)]
+    limits += [f"goodput {name}" for name in (profile.goodput.limits_s if profile.goodput else ())]
+    for name in limits:
+        if LATENCIES[name.split("_")[-1].split()[-1]].chat:
+            raise UsageError(f"{profile.source}: {name} is told by a chat's events alone; give --endpoint chat")
+    for name, off in (("chat_template_kwargs", {}), ("template_tokens", "extra")):
+        if getattr(load, name) != off:
+            raise UsageError(
+                f"{profile.source} load.{name}: /v1/completions has no chat template; give --endpoint chat"
+            )
+
+
 def selected_points(profile: Profile, points: list[Point] | None) -> list[Point]:
     """The points of --point, else the profile's. Raises UsageError for one that is named twice, or none at all."""
     _overrides_apply(profile, points or [])
     _burstiness_applies(profile, points or profile.points)
     _prefix_applies(profile)
+    _chat_applies(profile)
     if not points:
         found = profile.points
         if not found:

@@ -133,4 +133,5 @@ class Sim:
     step_ms: float = key(number(0, above=True), 4.0, "a decode step's fixed part")
     step_per_seq_us: float = key(number(0), 20.0, "a decode step's part per running sequence")
     step_per_ktoken_us: float = key(number(0), 2.0, "a decode step's part per 1,000 tokens of context")
+    think_tokens: int = key(whole(0), 0, "tokens of thinking that the simulated model's chat answers begin with")
     faults: tuple[str, ...] = key(list_of(text), (), "fault switches of the simulated server, NAME[:PROBABILITY[:ARG]]")

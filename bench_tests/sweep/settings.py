@@ -56,7 +56,24 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Load:
-    endpoint: str = key(one_of("completions"), "completions", "which endpoint is loaded: /v1/completions, streamed")
+    endpoint: str = key(
+        one_of("completions", "chat"),
+        "completions",
+        "which endpoint is loaded, streamed: /v1/completions or /v1/chat/completions",
+    )
+    template_tokens: str = key(
+        one_of("extra", "inside"),
+        "extra",
+        "the chat template's own tokens: on top of the ISL, or taken out of it (a prompt is then ISL tokens in all)",
+    )
+    chat_template_kwargs: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={
+            "check": table,
+            "doc": "what a chat's template is given, such as {enable_thinking = false}",
+            "shapes": True,
+        },
+    )
     prompts_per_concurrency: int = key(
         whole(1), 10, "measured requests a point: this times its concurrency", shapes=False
     )
@@ -131,6 +148,16 @@ class Load:
     )
 
     @property
+    def chat(self) -> bool:
+        """Whether messages are sent, and not a prompt."""
+        return self.endpoint == "chat"
+
+    @property
+    def text_prompts(self) -> bool:
+        """Whether prompts are sent as text: a chat's always are."""
+        return self.chat or self.prompt_format == "text"
+
+    @property
     def full_length(self) -> bool:
         """Whether each answer is asked to be exactly as long as it may be."""
         return self.ignore_eos and "ignore_eos" not in self.omit
@@ -146,6 +173,7 @@ class Load:
             "max_completion_tokens" if "max_tokens" in self.omit else "max_tokens": max_tokens,
             "temperature": self.temperature,
             **({"ignore_eos": True} if self.ignore_eos else {}),
+            **({"chat_template_kwargs": self.chat_template_kwargs} if self.chat_template_kwargs else {}),
             "stream": True,
             "stream_options": {"include_usage": True},
         }
@@ -154,11 +182,14 @@ class Load:
     def shape(self) -> dict[str, Any]:
         """What shapes the load, by key, as a result's settings say it (JSON has no infinite rate)."""
         shaping = {f.name: getattr(self, f.name) for f in fields(self) if f.metadata["shapes"]}
-        for name in ("prefix", "models", "cancel"):  # results without them stay as they were
+        for name in ("prefix", "models", "cancel", "chat_template_kwargs"):  # results without them stay as they were
             if not shaping[name]:
                 del shaping[name]
+        if not self.chat:
+            del shaping["template_tokens"]
         return shaping | {
-            "endpoint": f"/v1/{self.endpoint}",
+            "endpoint": "/v1/chat/completions" if self.chat else "/v1/completions",
+            "prompt_format": "text" if self.text_prompts else "ids",
             "omit": list(self.omit),
             "request_rate": "inf" if math.isinf(self.request_rate) else self.request_rate,
         }

@@ -18,7 +18,7 @@ from bench_tests.sweep.units import format_s, parse_duration_s
 __all__ = ["MODES", "Goodput", "Objective", "Override", "Slo", "parse_goodput", "parse_objectives"]
 
 MODES = ("point", "confident")
-PER_REQUEST = ("ttft", "tpot", "e2el")  # what one request has one of
+PER_REQUEST = ("ttft", "tpot", "e2el", "ttfat")  # what one request has one of
 _METRIC = re.compile(rf"(mean|median|p\d{{1,2}}(?:\.\d+)?)_({'|'.join(LATENCIES)})")
 
 
@@ -42,7 +42,7 @@ class Objective:
 
     @property
     def latency(self) -> str:
-        """Which latency it speaks of: `ttft`, `tpot`, `itl` or `e2el`."""
+        """Which latency it speaks of: a name in LATENCIES."""
         return self.metric.rpartition("_")[2]
 
     @property
@@ -53,7 +53,7 @@ class Objective:
 
     def __str__(self) -> str:
         stat, _, latency = self.metric.partition("_")
-        return f"{stat} {latency.upper()} ≤ {format_s(self.limit_s)}"
+        return f"{stat} {LATENCIES[latency].label} ≤ {format_s(self.limit_s)}"
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,9 @@ def parse_goodput(text: str, where: str = "--goodput") -> Goodput:
     for part in text.replace(",", " ").split():
         name, sign, limit = part.partition(":")
         if not sign or name not in PER_REQUEST:
-            raise UsageError(f"{where}: {part!r}: expected LATENCY:LIMIT such as ttft:2s; latencies: ttft tpot e2el")
+            raise UsageError(
+                f"{where}: {part!r}: expected LATENCY:LIMIT such as ttft:2s; latencies: {' '.join(PER_REQUEST)}"
+            )
         limits[name] = _with_unit(limit, f"{where} {name}")
     if not limits:
         raise UsageError(f"{where}: {text!r} names no limit; expected e.g. ttft:2s tpot:50ms e2el:10s")

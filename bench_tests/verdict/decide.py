@@ -9,7 +9,7 @@ from typing import Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from bench_tests.figures import label_of
+from bench_tests.figures import LATENCIES, label_of
 from bench_tests.load.records import Records
 from bench_tests.sweep.slo import Objective
 from bench_tests.sweep.units import format_apart, format_range, format_s
@@ -46,7 +46,7 @@ def decide(
 
     `block`: how many requests went through the server together; what they share makes n worth less.
     `early`: metric → PASS, FAIL or INSUFFICIENT of a sequential run, which must not be judged a second time.
-    In an open loop TTFT and E2EL are judged from the scheduled time: that is what a user waits.
+    In an open loop TTFT, TTFAT and E2EL are judged from the scheduled time: that is what a user waits.
     `repeats`: this run among those of its point; percentiles in confident mode are held against their limits once, by
     the last run, with the requests of all of them.
     Confident mode leaves out the start burst and speaks of this load of this start of the server: what differs from
@@ -69,7 +69,7 @@ def decide(
     for objective in objectives:
         name = objective.latency
         if not len(values[name]):
-            unclear.append(f"{objective}: no request has a {name.upper()} (one token each?)")
+            unclear.append(f"{objective}: no request has a {LATENCIES[name].label} (one token each?)")
             continue
         quantile = objective.quantile
         if quantile is None:
@@ -133,7 +133,7 @@ def _words(objective: Objective, judged: Judgement, notes: Sequence[str]) -> str
 def _from_send(objective: Objective, sent: Mapping[str, NDArray[np.float64]]) -> str:
     """The same figure without the time that requests stood in line in this client, where it is judged with it."""
     stat, _, latency = objective.metric.partition("_")
-    value = figure(sent[latency], stat) if latency in ("ttft", "e2el") else None
+    value = figure(sent[latency], stat) if latency in ("ttft", "ttfat", "e2el") else None
     return "" if value is None else f" from the scheduled time; {format_s(value)} from the send"
 
 

@@ -35,17 +35,20 @@ class Window:
 
 
 def latencies_s(records: Records, of: NDArray[np.bool_], from_schedule: bool = False) -> dict[str, Floats]:
-    """TTFT, TPOT, ITL and E2EL of the requests in the mask `of`, seconds; ITL pooled over events, the others a request
-    each. TPOT leaves out answers of one token, which have none. `from_schedule`: TTFT and E2EL are what a user has
+    """Each latency of the requests in the mask `of`, seconds; ITL pooled over events, the others a request each. TPOT
+    leaves out answers of one token, which have none; TTFAT and thinking time those that never came to the answer. `from_schedule`: TTFT, TTFAT and E2EL are what a user has
     waited who came at the scheduled time, queueing in this client included; in an open loop these are judged.
     """
     tpot = records.tpot_s()[of]
     begin_s = records.scheduled_s if from_schedule else records.send_s
+    answered = of & ~np.isnan(records.answer_s)
     return {
         "ttft": (records.first_s - begin_s)[of],
         "tpot": tpot[~np.isnan(tpot)],
         "itl": records.itl_s(of),
         "e2el": (records.last_s - begin_s)[of],
+        "ttfat": (records.answer_s - begin_s)[answered],
+        "thinking": records.thinking_s()[answered],
     }
 
 
@@ -213,6 +216,7 @@ def summarize(
         "total_input_tokens": total_input,
         "total_output": total_output,
         "total_output_tokens": total_output,
+        "total_reasoning_tokens": _reasoning_tokens(records),
         **rates,
         "request_goodput": _part(rates["request_throughput"], good, completed),
         "total_token_throughput": _sum(rates["input_throughput"], rates["output_throughput"]),
@@ -229,6 +233,12 @@ def summarize(
         "errors": {KINDS[kind]: int((failed == kind).sum()) for kind in sorted(set(failed.tolist()))},
         "error_examples": sorted(set(records.error[records.measured & (records.error != "")].tolist()))[:5],
     }
+
+
+def _reasoning_tokens(records: Records) -> int | None:
+    """Tokens of thinking in all completed answers, by their usage; None where an answer's says nothing of them."""
+    said = records.reasoning_tokens[records.completed]
+    return int(said.sum()) if len(said) and (said >= 0).all() else None
 
 
 def _part(rate: float | None, good: int | None, of: int) -> float | None:
@@ -254,6 +264,7 @@ def _good(records: Records, limits_s: Mapping[str, float]) -> int:
     good = records.completed.copy()
     begin_s = records.scheduled_s if records.open_loop else records.send_s
     of = {"ttft": records.first_s - begin_s, "tpot": records.tpot_s(), "e2el": records.last_s - begin_s}
+    of["ttfat"] = np.nan_to_num(records.answer_s - begin_s, nan=np.inf)  # an answer that never began is within no limit
     for name, limit in limits_s.items():
         good &= ~(of[name] > limit)
     return int(good.sum())

@@ -30,6 +30,7 @@ def check_run(records: Records, facts: RunFacts, limits: Validity) -> list[Check
             arrivals.tokens_per_event(records, facts.speculative),
             server.server_ttft(records, facts),
             answers.counted(records, facts),
+            answers.unanswered(records, facts),
             answers.few(records, limits),
         ]
     checks.append(_server(facts))

@@ -42,12 +42,15 @@ def run(late_s: float = 0.0, gap_s: float = GAP_S, kind: str = "completed", **st
     same: dict[str, Any] = {"first_s": send + TTFT_S + late_s, "last_s": send + TTFT_S + late_s + gap_s * (EVENTS - 1)}
     same["end_s"] = same["last_s"]
     empty: dict[str, Any] = {
-        name: np.zeros(n) for name in ("connect_s", "lag_s", "first_blur_s", "last_blur_s", "scheduled_s")
+        name: np.zeros(n)
+        for name in ("connect_s", "lag_s", "first_blur_s", "last_blur_s", "answer_blur_s", "scheduled_s", "answer_s")
     }
     ints: dict[str, Any] = {
         name: np.full(n, EVENTS) for name in ("asked_output", "output_tokens", "events", "moments", "number")
     }
-    more: dict[str, Any] = {name: np.full(n, 64) for name in ("asked_input", "input_tokens", "cached_tokens")}
+    more: dict[str, Any] = {
+        name: np.full(n, 64) for name in ("asked_input", "input_tokens", "cached_tokens", "reasoning_tokens")
+    }
     records = Records(
         kind=np.full(n, KINDS.index(kind), np.int8), measured=np.ones(n, np.bool_), http_status=np.full(n, 200, np.int16),
         send_s=send, event_s=events, worker=np.zeros(n, np.int16), error=np.array([""] * n),

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from bench_tests.errors import NotMeasured, ServerError, UsageError
+from bench_tests.figures import LATENCIES
 from bench_tests.load.records import KINDS, Records
 from bench_tests.measure.point import Sweep
 from bench_tests.server.attach import AttachedServer, look_at
@@ -234,7 +235,7 @@ def keys_of_table(header: str) -> set[str]:
     keys = set()
     for row in rows(read(DOCS / "results.md"), header):
         for key in named(row[0]):
-            several = [f"{key[:-1]}{x}" for x in ("ttft", "tpot", "itl", "e2el")] if key.endswith("_X") else [key]
+            several = [f"{key[:-1]}{x}" for x in LATENCIES] if key.endswith("_X") else [key]
             keys.update(several)
     return keys
 

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench_tests.load.dialect.completions import COMPLETIONS
 from bench_tests.load.records import KINDS
 from bench_tests.load.worker.framing import BadFraming, Framing
 from bench_tests.load.worker.sse import split_events
@@ -30,7 +31,7 @@ def kind(answer: Answer) -> str:
 
 def slowly(raw: bytearray) -> Answer:
     """The same, every event decoded by itself."""
-    with patch.object(_Reader, "_by_template", lambda self, body: None):
+    with patch.object(_Reader, "_in_bulk", lambda self, body: False):
         return parse(raw)
 
 
@@ -447,7 +448,7 @@ def test_the_template_says_what_each_event_says(events: list[bytes], cuts: list[
 def test_the_template_is_what_reads_an_ordinary_stream() -> None:
     """Otherwise the test above compares the slow path with itself."""
     body = b"".join(stream([f"t{i}" for i in range(50)]))
-    assert _Reader(Answer())._by_template(body) is not None
+    assert _Reader(Answer(), COMPLETIONS)._in_bulk(body)
 
 
 @given(body=st.binary(max_size=400) | st.lists(odd, max_size=6).map(b"".join), status=st.sampled_from([200, 200, 404]))

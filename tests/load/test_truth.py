@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench_tests.calibration.ladder import errors, read_truth
+from bench_tests.calibration.ladder import errors, read_truth, truth_of
 from bench_tests.load.plan import LoadPlan
 from bench_tests.load.team import LoadRun, Progress, run_load
 from bench_tests.measure.point import Measurement, Sweep
@@ -67,6 +67,37 @@ def test_latencies_are_what_the_server_logged(spec: SimSpec, tmp_path: Path) -> 
         if all(abs(off[name]) <= 0.005 for name in off if "itl" not in name) and abs(off["p50_itl"]) <= 0.01:
             return
     raise AssertionError(f"never within 0.5 % (ITL 1 %) of the server's log: {off}")
+
+
+@pytest.mark.parametrize("streams", [64, 256])
+def test_a_chats_latencies_are_what_the_server_logged(streams: int, tmp_path: Path) -> None:
+    """Thinking, then content; within 0.1 % in the best of five runs, as above."""
+    spec = replace(PACED, ttft_ms=200, gap_ms=40, think_tokens=8, log_tokens=False)
+    off: dict[str, float] = {}
+    for attempt in range(5):
+        log = tmp_path / f"truth{attempt}.jsonl"
+        with Simulator(replace(spec, truth_log=str(log))) as sim:
+            plan = make_plan(
+                sim.url, spec.model, isl=64, osl=24, conc=streams, num_prompts=2 * streams, num_warmups=4,
+                endpoint="chat", tokenizer="words", template_adds=4,
+            )  # fmt: skip
+            records = asyncio.run(run_load(plan)).records
+            sim.stats()
+        rows = sorted(map(json.loads, log.read_text().splitlines()), key=lambda row: int(row["t_first_byte"]))[4:]
+        assert records.completed.sum() == len(rows) == 2 * streams
+        assert (records.input_tokens == records.asked_input).all()
+        answer = np.array([row["t_first_answer"] - row["t_first_byte"] for row in rows]) / 1e9
+        truth, done = truth_of(rows), records.completed
+        tpot, ttfat = records.tpot_s()[done], (records.answer_s - records.send_s)[done]
+        pairs = {"ttft": (records.ttft_s()[done], truth.ttft), "tpot": (tpot, truth.tpot), "ttfat": (ttfat, answer)}
+        off = {
+            f"p{100 * q:.0f}_{name}": float(np.quantile(said, q) / np.quantile(true, q) - 1)
+            for name, (said, true) in pairs.items()
+            for q in (0.5, 0.99)
+        }
+        if all(abs(error) <= 0.001 for error in off.values()):
+            return
+    raise AssertionError(f"never within 0.1 % of the server's log: {off}")
 
 
 def test_the_number_of_load_processes_changes_neither_prompts_nor_figures(tmp_path: Path) -> None:

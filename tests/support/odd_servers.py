@@ -32,6 +32,7 @@ class Odd:
     extra_prompt_tokens: Callable[[dict[str, Any]], int] = lambda ask: 0  # that usage counts beyond those sent
     cached: Callable[[dict[str, Any]], int | None] = lambda ask: None  # cached tokens by usage
     stream: bool = True
+    paths: tuple[str, ...] = ("/v1/completions", "/v1/chat/completions")
     asks: list[dict[str, Any]] = field(default_factory=list)
     heads: list[str] = field(default_factory=list)
 
@@ -44,7 +45,7 @@ class Odd:
             if method == "GET":
                 pages = {"/v1/models": lambda: self.models, "/health": lambda: self.health, "/metrics": self.metrics}
                 self._whole(conn, *pages.get(path, lambda: (404, {"detail": "Not Found"}))())
-            elif path == "/v1/completions":
+            elif path in self.paths:
                 self._complete(conn, json.loads(body))
             else:
                 self._whole(conn, 404, {"detail": "Not Found"})
@@ -55,8 +56,10 @@ class Odd:
         if refused is not None:
             self._whole(conn, *refused)
             return
-        count = ask["max_tokens"]
-        sent = len(ask["prompt"]) if isinstance(ask["prompt"], list) else len(ask["prompt"].split())
+        count = ask.get("max_tokens") or ask["max_completion_tokens"]
+        chat = "messages" in ask
+        prompt = " ".join(m["content"] for m in ask["messages"]) if chat else ask["prompt"]
+        sent = len(prompt) if isinstance(prompt, list) else len(prompt.split())
         usage: dict[str, Any] = {"prompt_tokens": sent + self.extra_prompt_tokens(ask), "completion_tokens": count}
         cached = self.cached(ask)
         if cached is not None:
@@ -65,8 +68,9 @@ class Odd:
             choice = {"index": 0, "text": " w" * count, "finish_reason": "length"}
             self._whole(conn, 200, {"choices": [choice], "usage": usage})
             return
+        said: dict[str, Any] = {"delta": {"content": " w"}} if chat else {"text": " w"}
         events: list[Any] = [
-            {"choices": [{"index": 0, "text": " w", "finish_reason": "length" if n == count - 1 else None}]}
+            {"choices": [{"index": 0, **said, "finish_reason": "length" if n == count - 1 else None}]}
             for n in range(count)
         ]
         if self.usage:

@@ -29,6 +29,7 @@ import numpy as np
 
 from bench_tests.errors import BenchError, UsageError
 from bench_tests.load.arrivals import schedule_s
+from bench_tests.load.dialect.choose import dialect_of
 from bench_tests.load.ending import End, EndedEarly, Ending
 from bench_tests.load.plan import LoadPlan
 from bench_tests.load.requests import RequestFile
@@ -145,7 +146,8 @@ def _run(plan: LoadPlan, control: Control) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a stream is a file; the usual 1,024 are soon used up
     files = RequestFile(plan)
     open_loop = math.isfinite(plan.load.request_rate)
-    tally = Tally(plan.load.full_length, plan.worker, plan.secrets, from_due=open_loop)
+    dialect = dialect_of(plan.load.endpoint)
+    tally = Tally(plan.load.full_length, plan.worker, plan.secrets, from_due=open_loop, dialect=dialect)
     loop = Loop(plan, files, tally)
     prepared = time.monotonic()
     loop.open_all()

@@ -1,6 +1,6 @@
-"""What a streamed completion said: its events, how it ended, and what is wrong with it. Parsed after the request.
+"""What a streamed answer said: its events, how it ended, and what is wrong with it. Parsed after the request.
 
-Knows the kinds of outcome and the framing. Pure: bytes in, facts out; it never sees a clock.
+Which of its events count is the dialect's to say. Pure: bytes in, facts out; it never sees a clock.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from bench_tests.load.dialect.base import ANSWER, NOTHING, STRINGS, Dialect, Parts
+from bench_tests.load.dialect.completions import COMPLETIONS
 from bench_tests.load.records import COMPLETED, KINDS
 from bench_tests.load.worker.framing import Framing
 from bench_tests.load.worker.sse import split_events
@@ -22,6 +24,7 @@ __all__ = ["Answer", "parse_answer", "split_events"]
 MAX_WORDS = 4096  # characters of a server's message that are read; the tally keeps less, without the key
 MAX_TOKENS = 1 << 48  # a count beyond is no count
 BOM = b"\xef\xbb\xbf"
+TEMPLATES = 6  # tries to find a stretch of like events, at most: a chat has one of thinking and one of content
 _EVENTS = re.compile(
     rb"(?:\xef\xbb\xbf)?\s*(?:data|event|id|retry)?:"
 )  # a stream of events, whatever its type is called
@@ -29,8 +32,8 @@ _EVENTS = re.compile(
 
 @dataclass
 class Answer:
-    """One answer, judged as far as its bytes can say. `ends` are offsets in the raw buffer, one a token event (see
-    _token_events).
+    """One answer, judged as far as its bytes can say. `ends` are offsets in the raw buffer, one an event that stands for
+    tokens, as the dialect has it.
     """
 
     kind: int = COMPLETED
@@ -40,6 +43,10 @@ class Answer:
     input_tokens: int = -1
     output_tokens: int = -1
     cached_tokens: int = -1
+    reasoning_tokens: int = -1
+    answer_at: int = (
+        -1
+    )  # which of `ends` is the first of the answer itself, behind all thinking; -1: none, or nobody says
     finish_reason: str = ""
     several: bool = False  # it holds several choices (n > 1)
     text: str = ""  # kept only where the server gives no usage and tokens must be counted from it
@@ -51,7 +58,7 @@ class Answer:
             self.error = " ".join(error.split())[:MAX_WORDS]
 
 
-def parse_answer(raw: bytearray, framing: Framing) -> Answer:
+def parse_answer(raw: bytearray, framing: Framing, dialect: Dialect = COMPLETIONS) -> Answer:
     """Judge a whole answer. Shape of `ends`: (token events,). Never raises: what is wrong becomes the kind."""
     answer = Answer(http_status=framing.status)
     body = framing.body(raw)
@@ -67,40 +74,31 @@ def parse_answer(raw: bytearray, framing: Framing) -> Answer:
         kind = content_type.decode("latin-1") or "nothing"
         answer.fail("malformed", f"content-type {kind}, not text/event-stream: {error_text(body)}")
         return answer
-    reader = _Reader(answer)
+    reader = _Reader(answer, dialect)
     reader.read(body)
     if len(reader.ends):
         answer.ends = _to_raw(reader.ends, framing.edges)
     return answer
 
 
-# the inside of a JSON string, lone surrogates left out as the decoder does; NUL stands between strings checked together
-_ESCAPE = (
-    rb'\\(?:["\\/bfnrt]|u(?![dD][89a-fA-F])[0-9a-fA-F]{4}|u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})'
-)
-# possessive (++, *+): with a way back kept for each character, a text of 10 MB takes seconds and a gigabyte
-_STRINGS = re.compile(rb'(?:[^"\\\x01-\x1f]++|' + _ESCAPE + rb")*+")
-_KEY = b'"text":"'
-_TEXT = re.compile(rb'^data: \{[^\n]*?"text":"((?:[^"\\\x00-\x1f]++|' + _ESCAPE + rb')*+)"')
-
-
 class _Reader:
     """Reads all events of a body into an answer.
 
-    In an ordinary stream each event differs from the one before in its text alone. So the second event is taken as a
-    template: what stands between two texts is then one constant. A `split` by the few bytes in front of a text yields all
-    of them; whatever does not fit the template exactly is decoded event by event.
+    In an ordinary stream each event differs from the one before in its text alone. So an event is taken as a template:
+    what stands between two texts is then one constant. A `split` by the few bytes in front of a text yields all of them;
+    whatever does not fit the template exactly is decoded event by event, and a further stretch has a template of its own.
     """
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, dialect: Dialect) -> None:
         self.answer = answer
+        self.dialect = dialect
         self.ends: NDArray[np.int64] = np.empty(0, np.int64)
         self._reset()
 
     def _reset(self) -> None:
         self.texts: list[str] = []
-        self.empty: list[int] = []  # which of the events carry a choice without text
-        self.seen = 0  # events with a choice so far
+        self.parts: list[Parts] = []  # what each event with a choice carries
+        self.found: list[NDArray[np.int64]] = []  # offsets behind these events
         self.done = False
         self.usage: Any = None
 
@@ -108,87 +106,93 @@ class _Reader:
         """Events, usage and end of `body`; `ends` then holds the offsets behind each event that counts as tokens."""
         if body.startswith(BOM):
             body = b":\n\n" + body[3:]  # a comment of the same length, so that no offset moves
-        found = self._by_template(body)
-        if found is None or self.usage is None:  # without usage the tokens are counted from the text: read it all
+        if not self._in_bulk(body) or self.usage is None:  # without usage tokens are counted from the text: read it all
             self._reset()
-            found = [self._one_by_one(body, 0)]
-        self.ends = np.concatenate(found)
+            self._one_by_one(body, 0)
+        ends, parts = np.concatenate(self.found), np.concatenate(self.parts)
         answer = self.answer
-        _tokens(answer, self.usage, self.seen - len(self.empty), self.texts)
-        self.ends = self._token_events()
+        _tokens(answer, self.usage, int((parts != NOTHING).sum()), self.texts)
+        counts = self.dialect.token_events(parts, answer.output_tokens)
+        self.ends = ends[counts]
+        if self.dialect.tells_thinking:
+            answer.answer_at = next(iter(np.flatnonzero(parts[counts] == ANSWER).tolist()), -1)
         if not len(self.ends):
-            answer.fail("cut_off", "no event with a choice")
+            answer.fail(
+                "cut_off",
+                "no event with a choice" if not len(ends) else "no event with a text, thinking or a tool call",
+            )
         if not answer.finish_reason:
             answer.fail("cut_off", f"no finish_reason after {len(self.ends)} events")
         if not self.done and (self.usage is None or not answer.finish_reason):  # with both, nothing can be missing
             answer.fail("cut_off", f"no [DONE] after {len(self.ends)} events")
 
-    def _token_events(self) -> NDArray[np.int64]:
-        """The offsets of the events that stand for tokens, of those that carry a choice.
-
-        One without text may be a token that is no whole character yet, or none at all: a role, a late finish_reason.
-        Where there are more events than tokens, those without text at an answer's first and last place are none; if there
-        are too many still, or nobody says how many tokens, only those with text count. Where there are fewer, the server
-        groups tokens, and a group without any text at an answer's first or last place is none.
+    def _in_bulk(self, body: bytes) -> bool:
+        """Read all of it, stretches of like events by a template; False where there is none (short, CRLF, usage in each
+        event, ...).
         """
-        tokens, empty = self.answer.output_tokens, self.empty
-        if not empty or len(empty) == self.seen or tokens == self.seen:
-            return self.ends
-        edges = [place for place in empty if place in (0, self.seen - 1)]
-        if self.seen < tokens:
-            empty = edges if 2 * len(empty) < self.seen else []
-        elif self.seen - len(edges) <= tokens:
-            empty = edges
-        return np.delete(self.ends, empty)
+        at = before = 0
+        for _ in range(TEMPLATES):
+            start = body.find(b"\n\n", at) + 2
+            stop = body.find(b"\n\n", start)
+            if start < 2 or stop < 0:
+                break
+            if (behind := self._by_template(body, before, start, stop)) > start:
+                before = behind
+            at = max(start, behind)
+        if not before:
+            return False
+        self._one_by_one(body[before:], before)
+        return True
 
-    def _by_template(self, body: bytes) -> list[NDArray[np.int64]] | None:
-        """The offsets, in parts; None where the stream has no template (short, CRLF, usage in each event, ...)."""
-        start = body.find(b"\n\n") + 2
-        stop = body.find(b"\n\n", start)
-        if start < 2 or stop < 0 or b"\r" in body:
-            return None
+    def _by_template(self, body: bytes, before: int, start: int, stop: int) -> int:
+        """Read the stretch of events like the one from `start` to `stop`, and first what nobody has read before it.
+
+        Returns where the stretch ends; 0 where there is none.
+        """
         event = body[start:stop]
-        text = _TEXT.match(event)
-        if text is None or self._ordinary(event) is False:
-            return None
-        before, behind = event[: text.start(1)], event[text.end(1) :]
-        glue = behind + b"\n\n" + before[: -len(_KEY)]
+        text = self.dialect.event.match(event)
+        if text is None or (part := self._ordinary(event, text[1])) is None:
+            return 0
+        head, tail = event[: text.start(2)], event[text.end(2) :]
+        if not body.startswith(head, stop + 2) or (not before and b"\r" in body):
+            return 0
+        glue = tail + b"\n\n" + head[: -len(text[1])]
         pieces = []
-        for piece in body[start + len(before) :].split(_KEY):
+        for piece in body[start + len(head) :].split(text[1]):
             if not piece.endswith(glue):
-                break  # from here on event by event
+                break  # from here on it is something else
             pieces.append(piece[: -len(glue)])
         inside = b"\0".join(pieces)
-        if len(pieces) < 2 or _STRINGS.fullmatch(inside) is None or inside.count(b"\0") != len(pieces) - 1:
-            return None
+        if len(pieces) < 2 or STRINGS.fullmatch(inside) is None or inside.count(b"\0") != len(pieces) - 1:
+            return 0
         try:
             inside.decode()
         except UnicodeDecodeError:
-            return None
-        head = self._one_by_one(body[:start], 0)
+            return 0
+        self._one_by_one(body[before:start], before)
         sizes = np.fromiter(map(len, pieces), np.int64, len(pieces))
-        ends = start + np.cumsum(sizes + len(before) + len(behind) + 2)  # the blank line included
-        if b"" in pieces:
-            self.empty += [self.seen + place for place, piece in enumerate(pieces) if not piece]
-        self.seen += len(pieces)
-        tail_at = int(ends[-1])
-        return [head, ends, self._one_by_one(body[tail_at:], tail_at)]
+        ends = start + np.cumsum(sizes + len(head) + len(tail) + 2)  # the blank line included
+        self.found.append(ends)
+        self.parts.append(np.where(sizes > 0, part, NOTHING).astype(np.uint8))
+        return int(ends[-1])
 
-    def _ordinary(self, event: bytes) -> bool:
+    def _ordinary(self, event: bytes, key: bytes) -> int | None:
+        """What an event carries that may be a template; None where it may not."""
         try:
             said = orjson.loads(event[6:])
             choice = said["choices"][0]
-            return (
+            if (
                 len(said["choices"]) == 1
                 and choice["finish_reason"] is None
                 and not (said.get("usage") or said.get("error"))
-                and isinstance(choice["text"], str)
-            )
+            ):
+                return self.dialect.template(choice, key)
         except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-            return False
+            pass
+        return None
 
-    def _one_by_one(self, body: bytes, offset: int) -> NDArray[np.int64]:
-        answer, ends = self.answer, []
+    def _one_by_one(self, body: bytes, offset: int) -> None:
+        answer, ends, parts = self.answer, [], []
         for end, data in split_events(body):
             if data.strip() in (b"[DONE]", b""):  # the standard passes over an event of no data
                 self.done = self.done or bool(data.strip())
@@ -204,12 +208,11 @@ class _Reader:
                 if event.get("choices"):
                     choice = event["choices"][0]
                     answer.several |= len(event["choices"]) > 1 or bool(choice.get("index"))
-                    if said := _said(choice):
-                        self.texts.append(said)
-                    else:
-                        self.empty.append(self.seen)
-                    self.seen += 1
+                    part, text = self.dialect.said(choice)
+                    if part:
+                        self.texts.append(text)
                     ends.append(end + offset)
+                    parts.append(part)
                     if choice.get("finish_reason") is not None:
                         answer.finish_reason = str(choice["finish_reason"])
                 if event.get("usage") is not None:
@@ -217,17 +220,8 @@ class _Reader:
             except (ValueError, KeyError, TypeError, AttributeError, IndexError) as why:
                 shown = data[:60].decode("utf-8", "replace")
                 answer.fail("malformed", f"an event that is no completion ({type(why).__name__}): {shown!r}")
-        return np.array(ends, np.int64)
-
-
-def _said(choice: dict[str, Any]) -> str:
-    """What a choice adds to the answer, as text: in a completion, a chat's content, thinking or tool call."""
-    if "text" in choice or "delta" not in choice:
-        return str(choice.get("text") or "")
-    delta = choice["delta"] or {}
-    parts = [delta.get(key) for key in ("reasoning", "reasoning_content", "content")]
-    calls = delta.get("tool_calls")
-    return "".join(str(part) for part in parts if part) + (str(calls) if calls else "")
+        self.found.append(np.array(ends, np.int64))
+        self.parts.append(np.array(parts, np.uint8))
 
 
 def _tokens(answer: Answer, usage: Any, with_text: int, texts: list[str]) -> None:
@@ -238,6 +232,8 @@ def _tokens(answer: Answer, usage: Any, with_text: int, texts: list[str]) -> Non
         details = usage.get("prompt_tokens_details") or {}
         counts = [int(usage["prompt_tokens"]), int(usage["completion_tokens"])]
         counts.append(int(details.get("cached_tokens") or 0) if details else 0)
+        thought = usage.get("completion_tokens_details") or {}
+        counts.append(int(thought["reasoning_tokens"]) if thought.get("reasoning_tokens") is not None else 0)
         if not all(0 <= count < MAX_TOKENS for count in counts):
             raise ValueError
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
@@ -248,6 +244,7 @@ def _tokens(answer: Answer, usage: Any, with_text: int, texts: list[str]) -> Non
         counts[1],
     )  # no prompt is of 0 tokens: none were counted
     answer.cached_tokens = counts[2] if details else -1
+    answer.reasoning_tokens = counts[3] if thought.get("reasoning_tokens") is not None else -1
     if with_text > answer.output_tokens:
         answer.fail(
             "malformed", f"usage says {answer.output_tokens} output tokens, but {with_text} events carried text"

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bench_tests.load.dialect.base import Dialect
+from bench_tests.load.dialect.completions import COMPLETIONS
 from bench_tests.load.records import COMPLETED, KINDS, WITHDRAWN, Records
 from bench_tests.load.requests import Request
 from bench_tests.load.worker.framing import WHOLE, BadFraming, Framing
@@ -34,10 +36,10 @@ RECOUNTED = 10  # a text made of tokens may be cut into others when it is counte
 ROW = np.dtype([
     ("kind", "<i8"), ("measured", "<i8"), ("http_status", "<i8"), ("due", "<i8"), ("send", "<i8"), ("first", "<i8"),
     ("last", "<i8"), ("end", "<i8"), ("number", "<i8"), ("asked_input", "<i8"), ("asked_output", "<i8"), ("input_tokens", "<i8"), ("output_tokens", "<i8"),
-    ("cached_tokens", "<i8"), ("events", "<i8"), ("moments", "<i8"), ("error", "<i8"), ("connect_s", "<f8"), ("lag_s", "<f8"),
-    ("first_blur_s", "<f8"), ("last_blur_s", "<f8"),
+    ("cached_tokens", "<i8"), ("reasoning_tokens", "<i8"), ("events", "<i8"), ("moments", "<i8"), ("error", "<i8"), ("answer", "<i8"),
+    ("connect_s", "<f8"), ("lag_s", "<f8"), ("first_blur_s", "<f8"), ("last_blur_s", "<f8"), ("answer_blur_s", "<f8"),
 ])  # fmt: skip
-PACK = struct.Struct("<17q4d").pack
+PACK = struct.Struct("<19q5d").pack
 
 
 @dataclass(slots=True)
@@ -61,7 +63,15 @@ class Raw:
 class Tally:
     """Collects raw outcomes and makes the records of a phase."""
 
-    def __init__(self, ignore_eos: bool, worker: int, secrets: Sequence[str] = (), from_due: bool = False) -> None:
+    def __init__(
+        self,
+        ignore_eos: bool,
+        worker: int,
+        secrets: Sequence[str] = (),
+        from_due: bool = False,
+        dialect: Dialect = COMPLETIONS,
+    ) -> None:
+        self.dialect = dialect
         self.ignore_eos = ignore_eos
         self.from_due = from_due  # an open loop: its TTFT is judged from the moment that was scheduled
         self.worker = worker
@@ -84,10 +94,10 @@ class Tally:
             # a server or proxy that repeats the request's headers; of the same length, so that no offset moves
             if secret.encode() in raw.buf:
                 raw.buf[:] = raw.buf.replace(secret.encode(), b"*" * len(secret.encode()))
-        answer = _whole(raw) if raw.failure is None else _partial(raw)
+        answer = _whole(raw, self.dialect) if raw.failure is None else _partial(raw, self.dialect)
         stamps = _stamps(raw)
-        first = last = end = together = 0
-        first_blur = last_blur = np.nan
+        first = last = end = together = begun = 0
+        first_blur = last_blur = begun_blur = np.nan
         moments = np.empty(0, np.int64)
         merged = np.empty(0, np.intp)  # the read of each event that shares it with the event before
         if len(answer.ends):
@@ -97,6 +107,9 @@ class Tally:
             first, last = int(moments[0]), int(moments[-1])
             first_blur = _blur(raw, stamps, ends, int(place[0]), int(answer.ends[0]))
             last_blur = _blur(raw, stamps, ends, int(place[-1]), int(answer.ends[-1]))
+            if answer.answer_at >= 0:
+                begun = int(moments[answer.answer_at])
+                begun_blur = _blur(raw, stamps, ends, int(place[answer.answer_at]), int(answer.ends[answer.answer_at]))
             merged = place[1:][place[1:] == place[:-1]]
             end, together = int(stamps[-1]), len(place)
             if len(merged):
@@ -113,8 +126,9 @@ class Tally:
             self.uncounted.append((self.rows, answer.text, answer.finish_reason))
         self.kept.append(PACK(
             answer.kind, request.measured, answer.http_status, raw.due_ns, raw.send_ns, first, last, end,
-            request.index, request.isl, request.osl, answer.input_tokens, answer.output_tokens, answer.cached_tokens, len(moments), together,
-            self.errors.setdefault(answer.error, len(self.errors)), raw.connect_s, lag, first_blur, last_blur,
+            request.index, request.isl, request.osl, answer.input_tokens, answer.output_tokens, answer.cached_tokens,
+            answer.reasoning_tokens, len(moments), together, self.errors.setdefault(answer.error, len(self.errors)), begun,
+            raw.connect_s, lag, first_blur, last_blur, begun_blur,
         ))  # fmt: skip
         self.events.append(moments.tobytes())
         self.rows += 1
@@ -177,6 +191,7 @@ class Tally:
             send_s=seconds(rows["send"]),
             first_s=seconds(rows["first"]),
             last_s=seconds(rows["last"]),
+            answer_s=seconds(rows["answer"]),
             end_s=seconds(rows["end"]),
             connect_s=rows["connect_s"].copy(),
             asked_input=rows["asked_input"].copy(),
@@ -184,6 +199,7 @@ class Tally:
             input_tokens=rows["input_tokens"].copy(),
             output_tokens=output_tokens,
             cached_tokens=rows["cached_tokens"].copy(),
+            reasoning_tokens=rows["reasoning_tokens"].copy(),
             events=rows["events"].copy(),
             event_s=(moments - zero_ns) / NS,
             moments=rows["moments"].copy(),
@@ -191,6 +207,7 @@ class Tally:
             lag_s=rows["lag_s"].copy(),
             first_blur_s=rows["first_blur_s"].copy(),
             last_blur_s=rows["last_blur_s"].copy(),
+            answer_blur_s=rows["answer_blur_s"].copy(),
             worker=np.full(len(rows), self.worker, np.int16),
             error=np.array(list(self.errors), np.str_)[error],
         )
@@ -247,11 +264,11 @@ def _lag_s(raw: Raw, stamps: NDArray[np.int64], several: NDArray[np.intp]) -> fl
     return lag / NS
 
 
-def _whole(raw: Raw) -> Answer:
+def _whole(raw: Raw, dialect: Dialect) -> Answer:
     """The answer of a request whose end the loop saw; the chunks in front of that end are walked only now."""
     try:
         if raw.framing.mode == WHOLE or (raw.framing.feed(raw.buf) and raw.framing.pos == len(raw.buf)):
-            return parse_answer(raw.buf, raw.framing)
+            return parse_answer(raw.buf, raw.framing, dialect)
         words = "bytes behind the last chunk"
     except BadFraming as why:
         words = str(why)
@@ -260,7 +277,7 @@ def _whole(raw: Raw) -> Answer:
     return failed
 
 
-def _partial(raw: Raw) -> Answer:
+def _partial(raw: Raw, dialect: Dialect) -> Answer:
     """What an answer that did not end has said, marked with the failure that the loop saw."""
     kind, words = raw.failure or ("cut_off", "")
     failed = Answer(http_status=raw.framing.status)
@@ -272,7 +289,7 @@ def _partial(raw: Raw) -> Answer:
         if kind == "cut_off":  # up to there it was well
             kind, words = "malformed", f"{why}; {words}"
     if raw.framing.status == 200 and raw.framing.has_body:
-        said = parse_answer(raw.buf, raw.framing)
+        said = parse_answer(raw.buf, raw.framing, dialect)
         failed.ends, failed.output_tokens, failed.input_tokens = said.ends, said.output_tokens, said.input_tokens
         if said.kind == KINDS.index("error_event"):
             kind, words = "error_event", said.error

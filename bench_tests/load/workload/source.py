@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -126,9 +126,10 @@ def load_dataset(workload: Workload) -> Dataset | None:
 
 @dataclass(frozen=True)
 class DatasetDraw:
-    """The requests that are drawn from a dataset: texts or messages, their tokens, and the tokens of their answers."""
+    """The requests that are drawn from a dataset: texts and messages, their tokens, and the tokens of their answers."""
 
     texts: Sequence[str]
+    messages: Sequence[Sequence[Mapping[str, Any]]]
     isl: Sequence[int]
     osl: Sequence[int]
     entries: Sequence[int]  # which of the file
@@ -149,10 +150,20 @@ class DatasetDraw:
         }
 
 
-def draw_dataset(plan: LoadPlan, dataset: Dataset, tokens_of: Callable[[list[str]], list[int]]) -> DatasetDraw:
-    """The warm-ups and requests of the whole run, in their order; `tokens_of` counts tokens as the server does."""
+def draw_dataset(
+    plan: LoadPlan,
+    dataset: Dataset,
+    tokens_of: Callable[[list[str]], list[int]],
+    rendered: Callable[[Sequence[Mapping[str, Any]]], int] | None = None,
+) -> DatasetDraw:
+    """The warm-ups and requests of the whole run, in their order; `tokens_of` counts tokens as the server does, `rendered`
+    those of messages, where messages are sent.
+    """
     workload, count = plan.workload, plan.drawn
-    tokens = tokens_of([entry.prompt for entry in dataset.entries])
+    if rendered is None:
+        tokens = tokens_of([entry.prompt for entry in dataset.entries])
+    else:
+        tokens = [rendered(entry.messages) for entry in dataset.entries]
     order, low, high = workload.dataset_order, workload.min_isl, workload.max_isl
     chosen, fitting = draw(dataset, count, plan.seed, order, tokens, low, high, plan.first_serial)
     entries = [dataset.entries[i] for i in chosen]
@@ -162,7 +173,8 @@ def draw_dataset(plan: LoadPlan, dataset: Dataset, tokens_of: Callable[[list[str
         said = sorted({e.answer for e in entries})
         answers = dict(zip(said, tokens_of(said), strict=True))
         osl = [max(1, e.output_tokens or answers[e.answer] or DEFAULT_OSL) for e in entries]
-    return DatasetDraw([e.prompt for e in entries], [tokens[i] for i in chosen], osl, chosen, fitting)
+    texts, messages = [e.prompt for e in entries], [e.messages for e in entries]
+    return DatasetDraw(texts, messages, [tokens[i] for i in chosen], osl, chosen, fitting)
 
 
 def _path(name: str, where: str) -> Path:

@@ -10,7 +10,7 @@ from bench_tests.sweep.settings import Validity
 from bench_tests.verdict.checks.check import Check, RunFacts
 from bench_tests.verdict.summary import uncounted
 
-__all__ = ["cached", "counted", "failed", "few", "preempted", "prefix_hits", "resent", "tokens"]
+__all__ = ["cached", "counted", "failed", "few", "preempted", "prefix_hits", "resent", "tokens", "unanswered"]
 
 MAX_HITS_OFF = 0.02  # hits of shared prefixes against theory
 MAX_RESENT = 0.01  # requests that meet a connection which the server is just closing: rarer than that
@@ -163,6 +163,20 @@ def counted(records: Records, facts: RunFacts) -> Check | None:
     if not answers:
         return None
     return Check("counted_by_tokenizer", True, float(answers), 0.0, "answers", words)
+
+
+def unanswered(records: Records, facts: RunFacts) -> Check | None:
+    """Answers of a chat that ended in their thinking: they have no TTFAT, and that of the others is not all requests'."""
+    done = records.completed
+    n, of = int(np.isnan(records.answer_s[done]).sum()), int(done.sum())
+    if not facts.chat or not n:
+        return None
+    ok = not any(objective.latency in ("ttfat", "thinking") for objective in facts.asserted)
+    words = (
+        f"{n} of {of} answers ended before the first token of the answer itself: TTFAT and thinking time are those of the "
+        "others; give a larger OSL"
+    )
+    return Check("unanswered", ok, n / of, 0.0, "share", words)
 
 
 def few(records: Records, limits: Validity) -> Check:

@@ -14,7 +14,13 @@ __all__ = ["gathered", "tokens_per_event"]
 
 SEVERAL = 0.75  # arrival moments an event below which a note says that events came several at a time
 TOGETHER = 1 / 3  # an answer whose events came at fewer moments than this share of them was gathered
-MOVED = ("ttft", "tpot", "itl")  # the latencies that gathering changes; the end of an answer stays where it was
+MOVED = (
+    "ttft",
+    "tpot",
+    "itl",
+    "ttfat",
+    "thinking",
+)  # the latencies that gathering changes; the end of an answer stays where it was
 FRONT_BEHIND = 1.2  # tokens an event from which a server without speculative decoding sends them late
 
 

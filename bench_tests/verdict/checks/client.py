@@ -88,6 +88,12 @@ def _blur_share(records: Records, objective: Objective) -> float:
     first, last = np.nan_to_num(records.first_blur_s[done]), np.nan_to_num(records.last_blur_s[done])
     if objective.latency == "ttft":
         lower = reported - first
+    elif objective.latency in ("ttfat", "thinking"):
+        answered = ~np.isnan(records.answer_s[done])
+        begun = np.nan_to_num(records.answer_blur_s[done])
+        lower = reported - begun[answered]
+        if objective.latency == "thinking":  # its start may be early as well, which makes it longer: not by more
+            lower = reported - np.maximum(begun, first)[answered]
     elif objective.latency == "e2el":
         lower = reported - last
     elif objective.latency == "tpot":
