@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench_tests.errors import UsageError
-from bench_tests.figures import figures_where
+from bench_tests.figures import LATENCIES, figures_where
 from bench_tests.results.schema import PointResult, Results
 from plotting.compare import compare_data
 from plotting.distribution import distribution_data
@@ -77,7 +77,11 @@ def payload(
         "source": source,
         "simulated": any(point.simulated for _, point in points),
         "groups": groups,
-        "columns": [{"key": f.name, "name": f.column} for f in figures_where(of="request", column=True)],
+        "columns": [
+            {"key": f.name, "name": f.column}
+            for f in figures_where(of="request", column=True)
+            if not LATENCIES[f.latency].chat or any(f.name in point.metrics for _, point in points)
+        ],
         "rate": _rate_unit([point for _, point in points]),
         "compare": comparison,
         "points": table,
