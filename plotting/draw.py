@@ -20,6 +20,7 @@ from plotting.latency import draw_latency, latency_data
 from plotting.lines import draw_lines, lines_data
 from plotting.pareto import draw_pareto, pareto_data
 from plotting.raw_records import load_records
+from plotting.server_series import load_series
 from plotting.timeline import draw_timeline, timeline_data
 
 if TYPE_CHECKING:
@@ -159,6 +160,7 @@ def _draw_point(group: Group, point: PointResult, keep: Callable[[str, Figure], 
     distribution = distribution_data(point, records, group.title, alone)
     if distribution.curves:
         keep(f"distribution-{name}", draw_distribution(distribution, source=source))
-    timeline = timeline_data(point, records, group.title, alone)
+    series = load_series(point.series) if point.series else None
+    timeline = timeline_data(point, records, group.title, alone, series)
     if timeline:
         keep(f"timeline-{name}", draw_timeline(timeline, source=source))

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench_tests.results.schema import PointResult
 from plotting import style
+from plotting.server_series import ServerSeries, server_series
+from plotting.server_series_draw import ROWS, draw_server
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,10 +48,17 @@ class TimelineData:
     arrivals: tuple[int, ...]  # requests sent in each bin
     tok_per_s: tuple[float, ...]  # output tokens in each bin / its width
     phases: tuple[Phase, ...]
+    server: ServerSeries | None = None
 
 
-def timeline_data(point: PointResult, records: Records, title: str, caption: str) -> TimelineData | None:
-    """None when no request was sent. A request's tokens are spread evenly over its events."""
+def timeline_data(
+    point: PointResult,
+    records: Records,
+    title: str,
+    caption: str,
+    series: dict[str, NDArray[np.float64]] | None = None,
+) -> TimelineData | None:
+    """None when no request was sent. A request's tokens are spread evenly over its events. `series`: of the server."""
     sent = np.isfinite(records.send_s)
     if not (sent & records.measured).any():
         return None
@@ -80,6 +90,7 @@ def timeline_data(point: PointResult, records: Records, title: str, caption: str
         tuple(arrivals.tolist()),
         tuple((tokens / width).tolist()),
         _phases(point, records, zero, low, high),
+        server_series(series, records, zero) if series else None,
     )
 
 
@@ -97,12 +108,13 @@ def _phases(point: PointResult, records: Records, zero: float, low: float, high:
 
 
 def draw_timeline(data: TimelineData, *, source: str = "") -> Figure:
-    """Three rows over one time axis."""
+    """Three rows over one time axis; below them, where there are the server's counters, TTFT and what the server said."""
     fills = {"warm-up": ("#fbe3b5", "///"), "steady state": ("#d3ecdf", ""), "drain": ("#dddddd", "...")}
     with style.house():
-        figure, grid = style.figure(3, 1, width=12, height=8.2, sharex=True)
-        running, arrivals, tokens = grid[:, 0]
-        for axes in grid[:, 0]:
+        below = ROWS if data.server else 0
+        figure, grid = style.figure(3 + below, 1, width=12, height=8.2 + 2.6 * below, sharex=True)
+        running, arrivals, tokens = grid[:3, 0]
+        for row, axes in enumerate(grid[:, 0]):
             for phase in data.phases:
                 colour, hatch = fills[phase.name]
                 axes.axvspan(
@@ -112,7 +124,7 @@ def draw_timeline(data: TimelineData, *, source: str = "") -> Figure:
                     edgecolor="#bbbbbb",
                     hatch=hatch,
                     linewidth=0,
-                    label=phase.name,
+                    label=phase.name if not row else "",
                     zorder=0,
                 )
             axes.set_axisbelow(False)
@@ -128,7 +140,9 @@ def draw_timeline(data: TimelineData, *, source: str = "") -> Figure:
             data.tok_per_s, (*data.bin_start, data.bin_start[-1] + data.bin_s), color=style.GREEN, linewidth=1.5
         )
         tokens.set_ylabel("output tokens/s")
-        tokens.set_xlabel("time since the first measured request (s)")
+        grid[-1, 0].set_xlabel("time since the first measured request (s)")
+        if data.server:
+            draw_server(data.server, grid[3:, 0], tokens)
         for axes in (running, arrivals):
             axes.yaxis.get_major_locator().set_params(integer=True)
         for axes in grid[:, 0]:

@@ -9,7 +9,7 @@ import asyncio
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from bench_tests.load.records import COMPLETED, Records
 from bench_tests.load.team import LoadRun, Progress
 from bench_tests.server.metrics import Histogram, Metrics, merged
 from bench_tests.server.sampler import OFF, Sampler, Source
+from bench_tests.verdict.spikes import spike_words, spikes
 
 __all__ = ["Reading", "ServerSide", "Story", "tell"]
 
@@ -132,7 +133,8 @@ def tell(side: ServerSide, load: LoadRun, several: str = "", remote: bool = Fals
     for name in SERIES:
         if name in readings[-1].metrics.values:  # a counter appears with its first event: one that was not there was 0
             series[name] = [r.metrics.values.get(name, 0.0) for r in readings]
-    return Story(facts, series)
+    found = spikes(load.records, series)
+    return Story(facts | {"spikes": [asdict(one) for one in found], "spike_words": spike_words(found)}, series)
 
 
 def _attribution(readings: Sequence[Reading], records: Records, zero_s: float | None) -> dict[str, Any]:

@@ -111,9 +111,9 @@ class Terminal:
             self.say("  " + point_line(measurement))
         if self.config.option.verbose > 0:
             side = measurement.result.get("server_side")
-            words = ttft_words(side) if isinstance(side, Mapping) else ""
-            if words:
-                self.say(f"    {words}")
+            if isinstance(side, Mapping):
+                for words in filter(None, (ttft_words(side), side.get("spike_words"))):
+                    self.say(f"    {words}")
 
     def summary(self, measurements: Sequence[Measurement], comparison: SweepComparison | None) -> None:
         """The table of the sweep, and below it what was not as it should be."""

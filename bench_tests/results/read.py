@@ -61,7 +61,7 @@ def read_one(path: Path) -> PointResult | None:
 
 def as_read(raw: Mapping[str, Any], path: Path) -> PointResult:
     """A result of this session as it would be read from `path`. Raises NotAResult for what is none."""
-    return replace(to_point(raw, path), records=_records(raw.get("records"), path.parent, path.parent))
+    return _with_files(to_point(raw, path), raw, path.parent, path.parent)
 
 
 def _content(point: PointResult) -> tuple[Any, ...]:
@@ -108,7 +108,7 @@ def read_file(path: Path, folder: Path) -> tuple[list[PointResult], list[str]]:
         except NotAResult as why:
             reasons.append(f"{place}{why}")
         else:
-            found.append(replace(point, records=_records(item.get("records"), path.parent, folder)))
+            found.append(_with_files(point, item, path.parent, folder))
     if listed and not items:
         reasons.append("not a result: an empty list")
     return found, reasons[:5]
@@ -149,6 +149,13 @@ def _json(data: bytes) -> Any:
         if not why.msg.startswith("Extra data") or len(lines) < 2:
             raise
         return [json.loads(line) for line in lines]
+
+
+def _with_files(point: PointResult, raw: Mapping[str, Any], beside: Path, folder: Path) -> PointResult:
+    """The point with the files that its result names: its records, the series of the server's counters."""
+    side = raw.get("server_side")
+    named = side.get("series") if isinstance(side, Mapping) else None
+    return replace(point, records=_records(raw.get("records"), beside, folder), series=_records(named, beside, folder))
 
 
 def _records(named: object, beside: Path, folder: Path) -> Path | None:

@@ -70,6 +70,7 @@ class PointResult:
     messages: tuple[str, ...] = ()
     steady: tuple[float, float] | None = None
     records: Path | None = None
+    series: Path | None = None  # of the server's counters
     per_gpu: Mapping[str, float] = field(default_factory=dict)
     raw: Mapping[str, Any] = field(default_factory=dict)
 

@@ -23,6 +23,8 @@ def sim_spec(profile: Profile) -> SimSpec:
         max_num_batched_tokens=sim.max_batched_tokens,
         max_num_seqs=sim.max_num_seqs,
         think_tokens=sim.think_tokens,
+        kv_cache_tokens=sim.kv_cache_tokens,
+        preempt=sim.preempt,
         faults=sim.faults,
     )
 
@@ -34,7 +36,8 @@ def sim_flags(profile: Profile) -> list[str]:
         value = getattr(spec, setting.name)
         if setting.name in ("model", "api_key", "faults") or value == setting.default:
             continue
-        flags += [f"--{setting.name.replace('_', '-')}", str(value)]
+        name = setting.name.replace("_", "-")
+        flags += [f"--{'' if value else 'no-'}{name}"] if isinstance(value, bool) else [f"--{name}", str(value)]
     for fault in spec.faults:
         flags += ["--fault", fault]
     return flags

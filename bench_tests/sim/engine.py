@@ -77,6 +77,7 @@ class BatchEngine:
                 self._drop(s)
                 continue
             tokens += 1
+            self._grow(s)
             if s.emit(due):
                 self._drop(s)
             else:
@@ -89,13 +90,15 @@ class BatchEngine:
                 self._release(s)
                 continue
             tokens += 1
-            self._metrics.add("vllm:prompt_tokens", s.prompt_tokens)
-            self._metrics.add("vllm:prompt_tokens_cached", s.cached)
+            if not s.i:  # else it was computed again
+                self._metrics.add("vllm:prompt_tokens", s.prompt_tokens)
+                self._metrics.add("vllm:prompt_tokens_cached", s.cached)
+            self._grow(s)
             if s.emit(due):
                 self._release(s)
             else:
                 going.append(s)
-                self._context += s.prompt_tokens + 1
+                self._context += s.prompt_tokens + s.i
         self._metrics.add("vllm:generation_tokens", tokens)
         self._decoding, self._first = going, []
         if not going and not self._prefilling and not self._waiting:
@@ -111,11 +114,29 @@ class BatchEngine:
         self._release(s)
 
     def _release(self, s: Sequence) -> None:
-        self._kv -= s.prompt_tokens + s.n
+        self._kv -= s.held
+        s.held = 0
+
+    def _grow(self, s: Sequence) -> None:
+        if self._spec.preempt:  # else all that it may need is its own from the start
+            s.held += 1
+            self._kv += 1
+
+    def _take_back(self) -> None:
+        """Where the cache has no space for a step's tokens: the youngest go back to the head of the line, without theirs."""
+        while len(self._decoding) > 1 and self._kv + len(self._decoding) > self._spec.kv_cache_tokens:
+            s = self._decoding.pop()
+            self._drop(s)
+            s.computed = 0
+            if not s.gone:
+                self._waiting.appendleft(s)
+                self._metrics.add("vllm:num_preemptions", 1)
 
     def _begin(self, start: int) -> None:
         """Decide what the step from `start` computes, and with it how long it takes."""
         spec = self._spec
+        if spec.preempt:
+            self._take_back()
         budget = max(spec.max_num_batched_tokens - len(self._decoding), 1)
         asked = budget
         for s in self._prefilling:
@@ -123,25 +144,26 @@ class BatchEngine:
                 self._release(s)
         going = [s for s in self._prefilling if not s.gone]
         running = len(self._decoding) + len(going)
-        left = budget - sum(s.prompt_tokens - s.computed for s in going)
+        left = budget - sum(s.prompt_tokens + s.i - s.computed for s in going)
         while self._waiting and running < spec.max_num_seqs and left > 0:
             s = self._waiting[0]
             if s.gone:
                 self._waiting.popleft()
                 continue
-            if self._kv + s.prompt_tokens + s.n > spec.kv_cache_tokens and self._kv:
+            grown = len(self._decoding) if spec.preempt else 0  # by this step
+            if self._kv + grown + self._need(s) > spec.kv_cache_tokens and self._kv:
                 break
             self._waiting.popleft()
             self._admit(s, start)
             going.append(s)
             running += 1
-            left -= s.prompt_tokens - s.computed
+            left -= s.prompt_tokens + s.i - s.computed
         self._prefilling = []
         for s in going:
-            part = min(budget, s.prompt_tokens - s.computed)
+            part = min(budget, s.prompt_tokens + s.i - s.computed)
             budget -= part
             s.computed += part
-            if s.computed < s.prompt_tokens:
+            if s.computed < s.prompt_tokens + s.i:
                 self._prefilling.append(s)
             else:
                 self._first.append(s)
@@ -152,8 +174,15 @@ class BatchEngine:
         self._start = start
         self._due = start + max(int(length_s * self.slow * 1e9), 1)
 
+    def _need(self, s: Sequence) -> int:
+        """Tokens of the cache that it must have to begin."""
+        return s.prompt_tokens + (s.i if self._spec.preempt else s.n)
+
     def _admit(self, s: Sequence, start: int) -> None:
-        self._kv += s.prompt_tokens + s.n
+        s.held = self._need(s)
+        self._kv += s.held
+        if s.i:
+            return  # once more
         s.t_scheduled = start
         self._metrics.observe(QUEUE, max(start - s.t_arrive, 0) / 1e9)
         if self._spec.prefix_caching:

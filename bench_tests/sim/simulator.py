@@ -179,6 +179,7 @@ _HELP = {
     "max_num_batched_tokens": "batch: tokens of a step, which waiting prompts share, first come, first served",
     "max_num_seqs": "batch: sequences that run at the same time",
     "kv_cache_tokens": "batch: tokens of all contexts together",
+    "preempt": "batch: the KV cache is given out as answers grow; when it is full the youngest is computed again later",
     "prefix_caching": "what a prompt shares with an earlier one, in blocks of 16 tokens, is not computed again",
     "enable_prompt_tokens_details": "usage says how many prompt tokens were cached",
     "ttft_ms": "paced: time to the first token",

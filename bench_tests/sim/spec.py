@@ -63,6 +63,7 @@ class SimSpec:
     max_num_batched_tokens: int = 8192
     max_num_seqs: int = 256
     kv_cache_tokens: int = 2_097_152
+    preempt: bool = False
     prefix_caching: bool = True
     enable_prompt_tokens_details: bool = False
     # how fast it is: the engine `paced`

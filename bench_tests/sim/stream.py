@@ -118,8 +118,8 @@ class Sequence:
     """One choice of a reply. The engine calls emit() for each token; a plain stream writes a frame made ahead."""
 
     __slots__ = (
-        "answer_event", "blocks", "cached", "computed", "cycles", "due", "edge", "frames", "gap", "gaps", "gone", "i",
-        "index", "last", "max_lag", "n", "prompt_tokens", "reply", "stamps", "t_arrive", "t_scheduled", "think", "tool",
+        "answer_event", "blocks", "cached", "computed", "cycles", "due", "edge", "frames", "gap", "gaps", "gone", "held",
+        "i", "index", "last", "max_lag", "n", "prompt_tokens", "reply", "stamps", "t_arrive", "t_scheduled", "think", "tool",
         "write",
     )  # fmt: skip
 
@@ -136,6 +136,7 @@ class Sequence:
         self.edge = 0  # the next token whose event is not like the one before
         self.computed = 0  # prompt tokens that the engine has been through
         self.cached = 0
+        self.held = 0  # tokens of the KV cache that it has
         self.gone = False
         self.t_arrive = self.t_scheduled = self.max_lag = 0
         self.stamps: list[int] = []  # of each event's write

@@ -130,6 +130,10 @@ class Sim:
     prefill_tok_per_s: float = key(number(0, above=True), 400000.0, "prefill speed of the simulated engine")
     max_batched_tokens: int = key(whole(16), 8192, "prefill token budget of a step")
     max_num_seqs: int = key(whole(1), 256, "running sequences at most")
+    kv_cache_tokens: int = key(whole(16), 2_097_152, "tokens of all contexts together; at least max_model_len")
+    preempt: bool = key(
+        flag, False, "the KV cache is given out as answers grow; when it is full the youngest is computed again later"
+    )
     step_ms: float = key(number(0, above=True), 4.0, "a decode step's fixed part")
     step_per_seq_us: float = key(number(0), 20.0, "a decode step's part per running sequence")
     step_per_ktoken_us: float = key(number(0), 2.0, "a decode step's part per 1,000 tokens of context")
