@@ -49,7 +49,17 @@ _RC: dict[str, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "bench", "font.family": ["DejaVu Sans"],
 }  # fmt: skip
 # of the machine, not of a picture's look; reading `backend` would choose one
-_NOT_LOOKS = ("backend", "interactive", "toolbar", "timezone", "webagg", "tk.", "figure.raise", "date.epoch", "docstring")
+_NOT_LOOKS = (
+    "backend",
+    "interactive",
+    "toolbar",
+    "timezone",
+    "webagg",
+    "tk.",
+    "figure.raise",
+    "date.epoch",
+    "docstring",
+)
 _LONGEST = 140
 
 

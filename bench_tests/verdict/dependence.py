@@ -20,6 +20,7 @@ Floats = NDArray[np.float64]
 FEWEST_BLOCKS = 10  # a longer block must leave so many, or its correlation is a guess
 LONGER = 1.5  # standard errors by which a block of twice the length must be worth less
 PERSISTS = 1.64  # standard errors of the correlation of neighbouring blocks: a one-sided test at 5 %
+FAR = 1e-4  # the chance with which a slow drift that is still believed would take a request across the limit
 OFFSETS = 4  # places at which a wave may begin: those that failed are gone from the order of sending
 STEP = 0.005  # the correlation is rounded up to this: the distributions of counts are kept
 
@@ -90,6 +91,22 @@ def _persistence(scores: Floats, block: int) -> int:
     return max(1, math.ceil((1 + phi) / (1 - phi) - 0.5))
 
 
+def _drifts_across(values: Floats, block: int, limit: float) -> bool:
+    """Whether blocks that move as these did may take requests from one side of `limit` to the other.
+
+    Formula: min − r ≤ limit ≤ max + r with r = t(1 − FAR, b/2 − 1)·2·s·√(1 + 2/b), s the standard deviation of the b
+    block means: the prediction interval of one further block's mean, laid around all requests, for means of which each
+    is tied to its neighbour (half as many, and a range of which half was seen).
+    """
+    from scipy.special import stdtrit
+
+    count = len(values) // block
+    means = values[: count * block].reshape(count, block).mean(axis=1)
+    spread = 2 * float(means.std(ddof=1)) * math.sqrt(1 + 2 / count)
+    reach = float(stdtrit(max(1.0, count / 2 - 1), 1 - FAR)) * spread
+    return bool(values.min() - reach <= limit <= values.max() + reach)
+
+
 def dependence(values: Floats, q: float, block: int, limit: float | None = None) -> Dependence:
     """What requests share that were sent one after the other, as far as the q-quantile is concerned.
 
@@ -98,18 +115,22 @@ def dependence(values: Floats, q: float, block: int, limit: float | None = None)
     the count would be if the limit were true; of those over `limit`; and what the correlation of all values (of their
     normal scores) means so far out. The first two see a tail that is bound together more tightly than the rest, the
     third what a few requests in the tail are too few to show. Blocks grow while that makes n worth clearly less, and by
-    the correlation of neighbouring blocks where it is significant: a drift slower than a wave.
+    the correlation of neighbouring blocks where it is significant: a drift slower than a wave. Not where that drift is
+    too small to take any request across the limit: requests over it then come and go with their waves.
     Fewer than three blocks say nothing: independent.
     """
     if len(values) < 3 * block or values.min() == values.max():
         return INDEPENDENT
-    scores, n, share = _normal_scores(values), len(values), 1 - q
+    scores, n, share, wave = _normal_scores(values), len(values), 1 - q, block
     design, longer = 1 + (block - 1) * _icc(scores, block), block * 2
     while n // longer >= FEWEST_BLOCKS:
         found = 1 + (longer - 1) * _icc(scores, longer)
         if found > design * (1 + LONGER * math.sqrt(2 / (n // longer - 1))):
             block, design = longer, found
         longer *= 2
+    persistence = _persistence(scores, block)
+    if limit is not None and block * persistence > wave and not _drifts_across(values, block, limit):
+        block, persistence = wave, 1
     if block == 1:
         return INDEPENDENT
     starts = sorted({block * k // OFFSETS for k in range(min(OFFSETS, block))})
@@ -118,7 +139,7 @@ def dependence(values: Floats, q: float, block: int, limit: float | None = None)
     cuts += [] if limit is None else [limit]
     over = [_icc((values > cut).astype(np.float64)[-start:], block) for cut in cuts]
     icc = max(_exceedance_icc(rho, min(share, q)), *over, 0.0)
-    return Dependence(block * _persistence(scores, block), min(math.ceil(icc / STEP - 1e-9) * STEP, 1 - STEP))
+    return Dependence(block * persistence, min(math.ceil(icc / STEP - 1e-9) * STEP, 1 - STEP))
 
 
 # ---------------------------------------------------------------------------------------------------------- the count

@@ -312,6 +312,28 @@ def test_slurmctld_away_for_20_s_in_the_middle(slurm: Cluster, tmp_path: Path) -
         sweep.kill()
 
 
+def test_slurmctld_that_hangs_for_20_s_in_a_sequential_run(slurm: Cluster, tmp_path: Path) -> None:
+    """It takes connections and answers none, while the run asks now and then whether its verdict is clear."""
+    sweep = Sweeping(tmp_path, osl=3, step_ms=20)
+    text = sweep.profile.read_text().replace("[slo]\n", '[slo]\nmode = "confident"\nmax_requests = 4000\n')
+    sweep.profile.write_text(text)
+    controller = int((slurm.folder / "run" / "slurmctld.pid").read_text())
+    try:
+        sweep.start("-k", "conc2")
+        assert wait_for(sweep.in_a_point)
+        os.kill(controller, signal.SIGSTOP)
+        time.sleep(20)
+        os.kill(controller, signal.SIGCONT)
+        assert sweep.wait(240) == 0, sweep.said
+        result = sweep.result(2)
+        assert result["verdict"] == "PASSED"
+        assert result["completed"] < 4000, "its verdict was clear before"
+        assert result["client"]["processes"][0]["worst_pause_s"] < 1.0, "the load stood while Slurm was asked"
+    finally:
+        os.kill(controller, signal.SIGCONT)
+        sweep.kill()
+
+
 def test_the_demo_profile_as_a_job_passes_its_own_objectives(slurm: Cluster, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest", "bench_tests", "--server", "slurm", "--profile", "demo", "--no-plot"]
     places = [f"--server-info={tmp_path}/info.txt", f"--results-dir={tmp_path}/results", "-p", "no:cacheprovider"]

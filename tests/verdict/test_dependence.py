@@ -79,6 +79,14 @@ def test_a_slow_drift_makes_longer_blocks() -> None:
     assert dependence(drift + rng.normal(0, 1, 640), 0.5, 8).block > 16
 
 
+@pytest.mark.parametrize(("limit", "slow"), [(1.0, True), (1.2, True), (50.0, False), (0.01, False)])
+def test_a_drift_counts_where_it_could_reach_the_limit(limit: float, slow: bool) -> None:
+    """4,000 requests that drifted from 40 to 42 ms were worth 10 against a limit of 2 s, and nothing decided that."""
+    rng = np.random.default_rng(4)
+    drift = np.exp(0.05 * np.sin(np.arange(2000) / 300) + rng.normal(0, 0.01, 2000))
+    assert (dependence(drift, 0.99, 4, limit).block > 4) == slow
+
+
 @pytest.mark.parametrize("values", [np.ones(500), np.arange(10.0)])
 def test_nothing_to_learn_from_is_independent(values: np.ndarray) -> None:
     assert dependence(values, 0.99, 8) == INDEPENDENT
