@@ -12,6 +12,7 @@ from bench_tests.compare.sessions import read_latest
 from bench_tests.errors import UsageError
 from bench_tests.results.schema import LeftOut, PointResult, Results
 from plotting import style
+from plotting.capacity import capacity_data, draw_capacity
 from plotting.distribution import distribution_data, draw_distribution
 from plotting.frontier import draw_frontier, frontier_data
 from plotting.group import Group, split
@@ -62,6 +63,13 @@ def draw_all(
     """
     results = with_points(read_latest(results_dir))
     drawn = replace(draw_results(results, output_dir, details=details), count=results.count)
+    searches, broken = capacity_data(results_dir)
+    tails = [f"-{at}" if at else "" for at in range(len(searches))]
+    capacities = tuple(
+        style.save(draw_capacity(data), output_dir / f"capacity{tail}.png")
+        for tail, data in zip(tails, searches, strict=True)
+    )
+    drawn = replace(drawn, files=(*drawn.files, *capacities), left_out=(*drawn.left_out, *broken))
     if report is None:
         return drawn
     from plotting.report import write_report

@@ -31,6 +31,7 @@ from bench_tests.server.slurm.request import CPUS_PER_GPU
 from bench_tests.sweep.point import Point
 from bench_tests.sweep.prefix import Prefix
 from bench_tests.sweep.profile import Profile
+from bench_tests.sweep.slo import Slo
 from bench_tests.sweep.units import rate_word
 from bench_tests.verdict.by_model import by_model
 from bench_tests.verdict.decide import ERROR, Verdict
@@ -60,6 +61,7 @@ class Facts:
     refused: str = ""  # why the server takes none of our requests, in words
     template_tokens: int = 0  # what its chat template adds to each prompt
     own_notes: Sequence[Check] = ()  # of the session, for each of its runs
+    name_ends: str = ""  # of the results' names, where a run is no point of the sweep
 
     def __post_init__(self) -> None:
         chosen = self.profile.load.seed
@@ -73,7 +75,7 @@ class Facts:
 
     def path(self, point: Point, run: int) -> Path:
         """Where the result of this run of the point is kept."""
-        return self.results_dir / f"{result_name(self.profile, self.engine, point, run)}.json"
+        return self.results_dir / f"{result_name(self.profile, self.engine, point, run)}{self.name_ends}.json"
 
     def settings(self, point: Point) -> dict[str, Any]:
         """All that shapes the load of a point, but for the seed: what two results must share to be comparable."""
@@ -91,7 +93,8 @@ class Facts:
 
     def budget(self, point: Point) -> int:
         """How many requests a sequential run may take; 0 where the number is fixed."""
-        return self.profile.slo.max_requests if self.profile.slo.objectives(point) else 0
+        slo = self.profile.slo
+        return slo.max_requests if slo.attain or slo.objectives(point) else 0
 
     def num_prompts(self, point: Point) -> int:
         """How many measured requests a run of this point has."""
@@ -118,8 +121,14 @@ class Facts:
         return {
             "mode": slo.mode,
             **budget,
+            **({"level": slo.level} if slo.level != Slo.level else {}),
+            **({"attain": slo.attain, "limits": self._limits()} if slo.attain else {}),
             "objectives": [{"metric": o.metric, "limit": o.limit_s} for o in slo.objectives(point)],
         }
+
+    def _limits(self) -> dict[str, float]:
+        """What one request must keep to count as good, seconds."""
+        return dict(self.profile.goodput.limits_s) if self.profile.goodput else {}
 
     @property
     def gpus(self) -> int | None:
@@ -158,7 +167,7 @@ class Facts:
         """The content of the result file of one run, as plain data; `records_file` is relative to its folder."""
         profile = self.profile
         records = load.records if load else Records.empty()
-        goodput = profile.goodput.limits_s if profile.goodput else None
+        goodput = self._limits() or None
         return {
             "schema_version": SCHEMA_VERSION,
             "date": f"{started:%Y%m%d-%H%M%S}",
@@ -184,7 +193,7 @@ class Facts:
             "messages": list(verdict.messages),
             "slo": self.slo(point),
             "slo_tiers": {"ttft": list(profile.tiers.ttft), "tpot": list(profile.tiers.tpot)},
-            "goodput": dict(goodput) if goodput else None,
+            "goodput": goodput,
             "validity": {
                 "valid": verdict.word != ERROR,
                 "checks": [check.as_dict() for check in checks if check.made],

@@ -21,6 +21,7 @@ from bench_tests.load.plan import LoadPlan
 from bench_tests.load.records import KINDS, Records
 from bench_tests.load.team import LoadRun, Progress, run_load
 from bench_tests.load.workload.source import longest_tokens
+from bench_tests.measure.criterion import criterion_of
 from bench_tests.measure.facts import Facts
 from bench_tests.measure.server_side import ServerSide, Story, tell
 from bench_tests.results.write import write_bytes, write_result
@@ -29,6 +30,7 @@ from bench_tests.server.client import Reply, post_json, why_unhealthy
 from bench_tests.server.metrics import Metrics, several_servers
 from bench_tests.sweep.point import Point
 from bench_tests.sweep.prefix import Prefix
+from bench_tests.verdict.attained import settled
 from bench_tests.verdict.decide import ERROR, Verdict, decide
 from bench_tests.verdict.early import EarlyVerdict
 from bench_tests.verdict.repeats import RepeatedRuns
@@ -179,12 +181,8 @@ class Sweep(Facts):
             self.own_notes = _profiling(await post_json(endpoint, "/start_profile", {}))
         try:
             launcher = srun_prefixes(list(self.hosts), plan.workers) if self.hosts else None
-            budget = self.budget(point)
-            early = (
-                EarlyVerdict(self.profile.slo.objectives(point), plan.num_prompts, self.block(point), not plan.filling)
-                if budget
-                else None
-            )
+            budget, criterion = self.budget(point), criterion_of(self.profile, point)
+            early = EarlyVerdict(criterion, plan.num_prompts, self.block(point), not plan.filling) if budget else None
             enough = early.add if early else None
             load = await run_load(plan, launcher=launcher, gone=self.served.gone, enough=enough, show=side.watch(show))
         except (NotMeasured, UsageError) as why:
@@ -207,6 +205,8 @@ class Sweep(Facts):
         block = self.block(point)
         repeats = self.repeated.of(point, run, block)
         verdict = decide(load.records, objectives, self.profile.slo.mode, checks, ended, block, repeats)
+        if ended is not None:
+            verdict = settled(verdict, load.records, criterion, ended)
         if all(check.ok for check in checks):
             self.repeated.take(point, run, load.records, block)
         kept = Kept(counted.since(before), story, side.sampler.pack() if len(side.sampler.rounds) > 1 else b"")

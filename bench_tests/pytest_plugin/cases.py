@@ -13,13 +13,18 @@ from bench_tests.paths import PACKAGE
 from bench_tests.pytest_plugin.state import STATE
 from bench_tests.sweep.point import keyword_tokens
 
-OURS = frozenset({"sweep", "measured", "comparison", "compared", "bench"})  # fixtures that live on the session's loop
+OURS = frozenset(
+    {"sweep", "measured", "comparison", "compared", "bench", "capacity"}
+)  # fixtures that live on the session's loop
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     state = metafunc.config.stash[STATE]
     if "compared" in metafunc.fixturenames:
         metafunc.parametrize("compared", state.points, ids=list(map(str, state.points)), indirect=True)
+    if "capacity" in metafunc.fixturenames:
+        ids = [f"isl{point.isl}-osl{point.osl}" for point in state.points]
+        metafunc.parametrize("capacity", state.points, ids=ids, indirect=True)
     if "measured" not in metafunc.fixturenames:
         return
     runs = state.runs
@@ -44,10 +49,15 @@ def pytest_pycollect_makeitem(collector: Any, name: str, obj: object) -> Generat
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Without a baseline there is nothing to compare, and no case that says so."""
-    if collection_path.name == "test_regression.py" and collection_path.parent == PACKAGE:
-        return not config.stash[STATE].option("--baseline") or None
-    return None
+    """Without a baseline there is nothing to compare, and no case that says so. A search takes the place of the sweep."""
+    if collection_path.parent != PACKAGE:
+        return None
+    option = config.stash[STATE].option
+    if collection_path.name == "test_regression.py":
+        return not option("--baseline") or None
+    if collection_path.name == "test_capacity.py":
+        return not option("--find") or None
+    return bool(option("--find")) or None if collection_path.name == "test_slo_sweep.py" else None
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -110,7 +110,7 @@ async def measured(request: pytest.FixtureRequest, sweep: Sweep) -> Measurement:
         except ServerError as why:
             state.no_server = str(why)
             pytest.exit(str(why), returncode=why.exit_code)
-        found = state.measurements[point, run] = await _measure(state, sweep, point, run)
+        found = state.measurements[point, run] = await measure(state, sweep, point, run)
     attach(request.node, found)
     if found.verdict.word == ERROR:
         raise NotMeasured("; ".join(found.verdict.messages))
@@ -122,12 +122,12 @@ async def bench(request: pytest.FixtureRequest, sweep: Sweep) -> Bench:
     """What a case of the user's own measures with: `run = await bench.load(isl=2048, osl=128, conc=32)`."""
     state = request.config.stash[STATE]
 
-    async def measure(mine: Sweep, point: Point, run: int) -> Measurement:
-        found = state.measurements[point, run] = await _measure(state, mine, point, run)
+    async def load(mine: Sweep, point: Point, run: int) -> Measurement:
+        found = state.measurements[point, run] = await measure(state, mine, point, run)
         attach(request.node, found)
         return found
 
-    return Bench(sweep, measure, lambda point, run: (point, run) in state.measurements)
+    return Bench(sweep, load, lambda point, run: (point, run) in state.measurements)
 
 
 def attach(item: Any, found: Measurement) -> None:
@@ -136,7 +136,8 @@ def attach(item: Any, found: Measurement) -> None:
     item.user_properties += _properties(found)
 
 
-async def _measure(state: Session, sweep: Sweep, point: Point, run: int) -> Measurement:
+async def measure(state: Session, sweep: Sweep, point: Point, run: int) -> Measurement:
+    """One run of a point: a reused result, or a new one, once more where the server came back. Raises ServerGone."""
     if state.option("--resume"):
         kept = sweep.kept(point, run)
         if kept is not None:

@@ -4,5 +4,6 @@ pytest_plugins = [
     "bench_tests.pytest_plugin.options",
     "bench_tests.pytest_plugin.cases",
     "bench_tests.pytest_plugin.fixtures",
+    "bench_tests.pytest_plugin.capacity",
     "bench_tests.pytest_plugin.reports",
 ]

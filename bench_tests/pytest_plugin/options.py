@@ -18,6 +18,7 @@ from bench_tests.load.workload.source import lines_of
 from bench_tests.pytest_plugin.pictures import draw
 from bench_tests.pytest_plugin.state import STATE, Session, concerns_us, is_ours
 from bench_tests.server.choose import choose
+from bench_tests.sweep.find import find_of, searched
 from bench_tests.sweep.options import ALSO, OPTIONS, selected_points
 from bench_tests.sweep.point import rewrite_keyword
 
@@ -121,6 +122,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         state.choice = asyncio.run(choose(state.option))
         _writable(state)
         state.points = selected_points(state.choice.profile, state.option("--point"))
+        state.find = find_of(state.option)
+        if state.find:
+            state.points = searched(state.find, state.choice.profile, state.points)
         if state.option("--baseline") and not session.config.option.collectonly:
             state.baseline = read_baseline(Path(state.option("--baseline")))
         state.workload_lines = lines_of(state.choice.profile.workload)

@@ -48,7 +48,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     found = item.stash.get(MEASURED, [])
     if breached:
         state.breaches += 1
-        if call.excinfo is not None and "measured" in getattr(item, "fixturenames", ()):
+        if call.excinfo is not None and {"measured", "capacity"} & set(getattr(item, "fixturenames", ())):
             report.longrepr = str(call.excinfo.value).partition("\nassert ")[0]
     if found and (call.when == "call" or (call.when == "setup" and report.failed)):
         for measurement in found:
@@ -83,7 +83,7 @@ def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pyte
     if not measurements:
         return
     say = terminalreporter.write_line
-    state.terminal.summary(measurements, state.comparison)
+    state.terminal.summary(measurements, state.comparison, state.capacities)
     if folder := state.option("--save-baseline"):
         try:
             count = save_baseline(Path(folder), [m.path for m in measurements if m.verdict.word != ERROR])

@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 
 from bench_tests.compare.baseline import Baseline
+from bench_tests.compare.capacity import Capacity
 from bench_tests.compare.regression import SweepComparison
 from bench_tests.measure.point import Measurement
 from bench_tests.paths import CHECKOUT, PACKAGE
 from bench_tests.pytest_plugin.interrupt import Interrupt
 from bench_tests.pytest_plugin.terminal import Terminal
 from bench_tests.server.choose import Choice
+from bench_tests.sweep.find import Find
 from bench_tests.sweep.options import OPTIONS
 from bench_tests.sweep.point import Point
 
@@ -34,6 +36,8 @@ class Session:
         self.selected: list[tuple[Point, int]] = []  # what this session measures
         self.cases: set[str] = set()  # ids of the cases that measure
         self.breaches = 0  # what failed: beyond an objective, slower than the baseline, or a test that measures nothing
+        self.find: Find | None = None
+        self.capacities: list[Capacity] = []
         self.comparison: SweepComparison | None = None
         self.different: dict[Point, list[str]] = {}
         self.baseline: Baseline | None = None  # read before the first load

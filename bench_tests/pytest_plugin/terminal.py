@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from bench_tests.compare.capacity import Capacity
 from bench_tests.compare.regression import SweepComparison
 from bench_tests.compare.words import comparison_lines
 from bench_tests.load.team import Progress
@@ -115,7 +116,12 @@ class Terminal:
                 for words in filter(None, (ttft_words(side), side.get("spike_words"))):
                     self.say(f"    {words}")
 
-    def summary(self, measurements: Sequence[Measurement], comparison: SweepComparison | None) -> None:
+    def summary(
+        self,
+        measurements: Sequence[Measurement],
+        comparison: SweepComparison | None,
+        capacities: Sequence[Capacity] = (),
+    ) -> None:
         """The table of the sweep, and below it what was not as it should be."""
         reporter = self._reporter
         reporter.section("sweep", "=")
@@ -131,6 +137,10 @@ class Terminal:
                 reporter.write_line(f"note {measurement.point}: {note}")
         for line in not_made(measurements):
             reporter.write_line(line)
+        if capacities:
+            reporter.section("capacity", "=")
+            for found in capacities:
+                reporter.write_line(found.unclear or found.words)
         if comparison is not None:
             reporter.section("against the baseline", "=")
             for line in comparison_lines(comparison):

@@ -14,6 +14,7 @@ from typing import Any
 
 from bench_tests.errors import UsageError
 from bench_tests.sweep.applies import all_apply
+from bench_tests.sweep.find import loads_between, share
 from bench_tests.sweep.point import Point
 from bench_tests.sweep.profile import Profile
 from bench_tests.sweep.ramp import parse_ramp
@@ -92,6 +93,16 @@ def _seed(text: str) -> int | None:
 
 def _window(text: str) -> str:
     window_s(text, "value")
+    return text
+
+
+def _between(text: str) -> str:
+    loads_between(text)
+    return text
+
+
+def _share(text: str) -> str:
+    share(text)
     return text
 
 
@@ -199,6 +210,15 @@ OPTIONS = (
     Option("--repeat", "measure each point N times, in rounds", {"metavar": "N", "type": _whole(1), "default": 1}),
     Option("--restarts", "spread the rounds over N starts of a server that this session starts (--server slurm or local)",
            {"metavar": "N", "type": _whole(1), "default": 1}),
+    Option("--find", "search for the highest load within the objectives, as an interval, instead of the sweep: one case for each "
+           "ISL and OSL", {"choices": ("conc", "rate")}),
+    Option("--between", "the loads that a search begins and ends with (default: 1:256, of rates 0.25:64)",
+           {"metavar": "LOW:HIGH", "type": _typed(_between)}),
+    Option("--within", "how wide a search's interval may be (default: 5%)", {"metavar": "SHARE", "type": _typed(_share)}),
+    Option("--attain", "a search's criterion: this share of attempted requests is within all limits of --goodput, instead of "
+           "the objectives", {"metavar": "SHARE", "type": _typed(_share)}),
+    Option("--min-capacity", "the load that the server has to carry: a search that proves less fails",
+           {"metavar": "N", "type": _typed(_positive)}),
     Option("--resume", "keep points that already have a valid result of the same server and settings", _TRUE),
     Option("--load-processes", "load processes that share one point's load, or auto",
            {"metavar": "N", "type": _typed(_processes)}, "load.processes"),

@@ -77,6 +77,9 @@ class Slo:
     max_requests: int = (
         0  # confident: the load goes on until the verdict is clear, up to so many requests; 0: it doesn't
     )
+    level: float = 0.95  # of a verdict that max_requests bounds
+    first: int = 1  # no such verdict before so many requests
+    attain: float | None = None  # the share of attempted requests that must be within all their limits; None: not asked
 
     def __post_init__(self) -> None:
         for metric in [*self.limits_s, *(name for override in self.overrides for name in override.limits_s)]:

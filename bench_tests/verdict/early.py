@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -12,7 +14,37 @@ from bench_tests.sweep.slo import Objective
 from bench_tests.verdict.confidence import Verdict
 from bench_tests.verdict.sequential import SequentialJudge
 
-__all__ = ["EarlyVerdict"]
+__all__ = ["ATTAINED", "Criterion", "EarlyVerdict"]
+
+ATTAINED = "attained"
+FAR = 1e9  # shares of a limit
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """What a sequential run is judged by: its objectives, or the share of requests within their limits.
+
+    `limits_s`: of one request, by latency; `tokens`: of each answer, where its E2EL has a limit. `level`: of the verdict;
+    `first`: no look before so many requests.
+    """
+
+    objectives: Sequence[Objective]
+    level: float = 0.95
+    attain: float | None = None
+    limits_s: Mapping[str, float] = field(default_factory=dict)
+    tokens: int = 1
+    first: int = 1
+
+    def worst(self, ttft_s: float | None, tpot_s: float | None) -> float:
+        """The largest share of a limit that a request takes: up to 1 it is within all; one that failed is far beyond.
+
+        Formula: E2EL = TTFT + TPOT · (tokens − 1), which is TPOT's definition.
+        """
+        if ttft_s is None:
+            return FAR
+        e2el_s = ttft_s + (tpot_s or 0.0) * (self.tokens - 1)
+        values = {"ttft": ttft_s, "tpot": tpot_s or 0.0, "e2el": e2el_s}
+        return max((values[name] / limit for name, limit in self.limits_s.items()), default=0.0)
 
 
 class EarlyVerdict:
@@ -22,17 +54,22 @@ class EarlyVerdict:
     all start at once) is left out, as the steady state has it; `burst` is False for a staggered start, which has none.
     """
 
-    def __init__(self, objectives: Sequence[Objective], max_requests: int, block: int, burst: bool = True) -> None:
+    def __init__(self, criterion: Criterion, max_requests: int, block: int, burst: bool = True) -> None:
         self.skip = block if burst and 1 < block < max_requests else 0
         self.taken = 0
+        self.criterion = criterion
         self.judges: dict[str, SequentialJudge] = {}
-        for objective in objectives:
+        looks = partial(
+            SequentialJudge, level=criterion.level, max_requests=max_requests - self.skip, block=block,
+            first=criterion.first,
+        )  # fmt: skip
+        for objective in criterion.objectives:
             quantile = objective.quantile
             if quantile is None or objective.latency not in ("ttft", "tpot"):
                 raise ValueError(f"{objective}: not to be judged request by request, as Slo says when it is made")
-            self.judges[objective.metric] = SequentialJudge(
-                quantile, objective.limit_s, max_requests=max_requests - self.skip, block=block
-            )
+            self.judges[objective.metric] = looks(quantile, objective.limit_s)
+        if criterion.attain is not None:
+            self.judges[ATTAINED] = looks(criterion.attain, 1.0)
 
     def add(self, values: Sequence[tuple[float | None, float | None]]) -> bool:
         """(TTFT, TPOT) of further requests, seconds; None for one that failed. True when the verdict is clear: one
@@ -42,6 +79,9 @@ class EarlyVerdict:
         self.skip -= len(values) - len(new)
         self.taken += len(values)
         for metric, judge in self.judges.items():
+            if metric == ATTAINED:
+                judge.update([self.criterion.worst(*pair) for pair in new])
+                continue
             place = 0 if metric.endswith("ttft") else 1
             judge.update([v for pair in new if (v := pair[place]) is not None and math.isfinite(v)])
         return self.clear

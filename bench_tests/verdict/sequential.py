@@ -23,9 +23,12 @@ GROWTH = 1.25  # requests from one look to the next
 LAST_LOOK = 0.8  # of each error: kept for the look at the whole budget, which sees most
 
 
-def planned_looks(max_requests: int, block: int = 1) -> list[int]:
-    """The numbers of requests at which a run is looked at: whole waves of `block`, and the budget itself, the last."""
-    looks, wanted = [], float(FEWEST_WAVES * block)
+def planned_looks(max_requests: int, block: int = 1, first: int = 1) -> list[int]:
+    """The numbers of requests at which a run is looked at: whole waves of `block`, and the budget itself, the last.
+
+    None before `first` requests.
+    """
+    looks, wanted = [], float(max(FEWEST_WAVES * block, first))
     while (at := math.ceil(wanted / block) * block) < max_requests:
         looks.append(at)
         wanted = max(at * GROWTH, at + 1)
@@ -43,7 +46,7 @@ class SequentialJudge:
     Error rates: over all looks together each wrong verdict has a chance of at most (1 − level)/2, the same as either
     error of `confidence.judge`, as far as what requests share is what `dependence` finds of them: an approximation,
     measured and not proven. Four fifths of it belong to the last look, the others share the rest equally. `block` is
-    the concurrency. `noise` and `runs` as for `confidence.judge`.
+    the concurrency. `noise` and `runs` as for `confidence.judge`; `first`: no look before so many requests.
     """
 
     def __init__(
@@ -56,12 +59,13 @@ class SequentialJudge:
         block: int | None = None,
         noise: RunNoise | None = None,
         runs: int = 1,
+        first: int = 1,
     ) -> None:
         self.q, self.limit, self.max_requests, self.block = q, limit, max_requests, block
         margin = noise.margin(runs, level) if noise else 0.0
         self._beyond, self._within = limit * math.exp(margin), limit * math.exp(-margin)
         self._values = np.empty(0)
-        self._looks = planned_looks(max_requests, block or 1)
+        self._looks = planned_looks(max_requests, block or 1, first)
         early = len(self._looks) - 1
         self._tail = (1 - level) / 2 * ((1 - LAST_LOOK) / early if early else 1.0)
         self._last_tail = (1 - level) / 2 * (LAST_LOOK if early else 1.0)

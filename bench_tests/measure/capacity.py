@@ -1,0 +1,101 @@
+"""Searches for the highest load within the objectives: each probe is a measurement of its own, judged as it runs."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bench_tests.compare.capacity import Capacity, Probe, Search
+from bench_tests.figures import key_of
+from bench_tests.measure.point import Measurement, Sweep
+from bench_tests.results.write import write_result
+from bench_tests.sweep.find import Find
+from bench_tests.sweep.point import Point
+from bench_tests.verdict.decide import FAILED, PASSED
+
+__all__ = ["capacity_path", "find_capacity", "over_of", "probe_of"]
+
+Measure = Callable[[Sweep, Point, int], Awaitable[Measurement]]
+FIGURES = ("p99_ttft", "p99_tpot", "output_throughput", "request_throughput", "duration")
+
+
+async def find_capacity(sweep: Sweep, find: Find, start: Point, measure: Measure) -> Capacity:
+    """Probe load after load until the interval is as narrow as asked, and keep what was found. Raises as `measure` does.
+
+    `start`: any point of the ISL and OSL. A probe that could not be measured ends the search: nothing is said then.
+    """
+    search, broken = Search(find), ""
+    sweeps = sweep
+    while not broken and (load := search.next()) is not None:
+        point = find.point(start.isl, start.osl, load)
+        mine = copy.copy(sweep)  # the same server, seed and running number of prompts
+        mine.profile = find.profile(sweep.profile, point)
+        mine.name_ends = "_probe"
+        try:
+            found = await measure(mine, point, 1)
+        finally:
+            sweeps.serial, sweeps.vocab_size = mine.serial, mine.vocab_size
+        probe = probe_of(found, load)
+        if probe is None:
+            broken = f"{find.say(load)} could not be measured: {'; '.join(found.verdict.messages)}"
+        else:
+            search.tell(probe)
+    capacity = Capacity.of(start.isl, start.osl, search, broken)
+    write_result(capacity_path(sweep, start, find), _about(sweep, capacity))
+    return capacity
+
+
+def probe_of(found: Measurement, load: float) -> Probe | None:
+    """A measurement as the search takes it; None where it says nothing of the server."""
+    result = found.result
+    validity = result.get("validity") or {}
+    doubted = any(not check.get("ok", True) for check in validity.get("checks", ()))
+    word: Any = {PASSED: "within", FAILED: "beyond"}.get(found.verdict.word, "unclear")
+    if word == "unclear" and (doubted or not validity.get("checks")):
+        return None
+    figures = {name: float(result[name]) for name in FIGURES if isinstance(result.get(name), int | float)}
+    return Probe(
+        load, word, int(result.get("num_prompts") or 0), float(result.get("duration") or 0.0),
+        over_of(result), "; ".join(found.verdict.messages), figures, found.path.name,
+    )  # fmt: skip
+
+
+def over_of(result: Mapping[str, Any]) -> float:
+    """How far a result lies beyond its limits, above 0 where it does: an estimate, the worst of its objectives.
+
+    Formula: ln(figure / limit); where a share of the requests decides, of the percentile that is nearest to that share.
+    """
+    slo = result["slo"]
+    attain = slo.get("attain")
+    if not attain:
+        ratios = [(result.get(key_of(o["metric"])), o["limit"]) for o in slo["objectives"]]
+        return max((math.log(value / limit) for value, limit in ratios if value), default=0.0)
+    nearest = min((90, 95, 99), key=lambda q: abs(q / 100 - attain))
+    ratios = [(result.get(f"p{nearest}_{name}"), limit) for name, limit in slo["limits"].items()]
+    over = max((math.log(value / limit) for value, limit in ratios if value), default=0.0)
+    attempted = int(result["completed"]) + int(result["failed"])
+    beyond = int(result["good_completed"]) < attain * attempted  # requests that failed are in no percentile
+    return over if (over > 0) == beyond else math.copysign(1e-3, 1.0 if beyond else -1.0)
+
+
+def capacity_path(sweep: Sweep, start: Point, find: Find) -> Path:
+    """Where the outcome is kept: `capacity/NAME_isl4096_osl128_conc.json` in the results' folder."""
+    name = sweep.path(find.point(start.isl, start.osl, find.low), 1).stem
+    return (
+        sweep.results_dir / "capacity" / f"{name.partition('_isl')[0]}_isl{start.isl}_osl{start.osl}_{find.axis}.json"
+    )
+
+
+def _about(sweep: Sweep, capacity: Capacity) -> dict[str, Any]:
+    server = sweep.server_facts()
+    objectives = sweep.slo(capacity.find.point(capacity.isl, capacity.osl, capacity.find.low))
+    return {
+        "run_id": sweep.run_id,
+        "profile": sweep.profile.name,
+        "server": server,
+        "slo": objectives,
+        **capacity.as_dict(),
+    }
