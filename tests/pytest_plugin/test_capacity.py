@@ -40,7 +40,7 @@ def test_a_search_ends_with_an_interval_and_resume_takes_its_probes(tmp_path: Pa
     assert len(probes) == len(found["probes"])
     assert found["words"] in outcome.out
     lo, hi = found["within"], found["beyond"]  # the client and the server of a busy machine are slower, never faster
-    assert lo is None or lo <= 16
+    assert lo is None or lo <= 20  # 2 + 0.4 · 20 ms: 10 ms a step
     assert hi is None or lo is None or hi > lo
     again = run_suite(tmp_path, *args, "--resume", profile=SEARCHED)
     decided = sum(p["word"] != "unclear" for p in found["probes"])
