@@ -22,7 +22,8 @@ set -euo pipefail
 
 # Slurm runs a copy of this file, so its own place says nothing
 submitted=$(scontrol -o show job "${SLURM_JOB_ID:-0}" 2>/dev/null | sed -n 's/.* Command=\([^ ]*\).*/\1/p;q') || true
-for root in "${BENCH_ROOT:-}" "${SLURM_SUBMIT_DIR:-}" "${SLURM_SUBMIT_DIR:-.}/.." "$(dirname "${submitted:-$0}")/.."; do
+for root in "${BENCH_ROOT:-}" "${SLURM_SUBMIT_DIR:-}" "${SLURM_SUBMIT_DIR:-.}/.." "$(dirname "${submitted:-$0}")/.." \
+  "$(dirname "${submitted:-$0}")/../../.."; do # the last: an installed package's
   [ ! -e "$root/bench_tests/server/serve.py" ] || break
 done
 [ -e "$root/bench_tests/server/serve.py" ] || { echo "serve.sh: set BENCH_ROOT to the repository's folder" >&2; exit 4; }

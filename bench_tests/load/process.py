@@ -31,6 +31,7 @@ class LoadProcess:
     state: str = "starting"  # starting, prepared, warm, done
     facts: dict[str, Any] = field(default_factory=dict)
     records: bytes = b""
+    measured: bool = False  # its part of a staggered start's measured requests has ended
 
     @classmethod
     async def start(cls, plan: LoadPlan, prefix: Sequence[str]) -> LoadProcess:

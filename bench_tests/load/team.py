@@ -180,6 +180,9 @@ class _Team:
             event = message.pop("event")
             if event == "progress":
                 self._add_up(worker, message)
+            elif event == "measured":
+                worker.measured = True
+                self._release()
             elif event == "error":
                 raise _error(message)
             else:
@@ -201,6 +204,7 @@ class _Team:
             if ended.early:  # the point is over: the others need not finish their share
                 for other in self.workers:
                     other.tell(f"stop {ended.line()}")
+            self._release()
             return
         self.progress.phase = "warm-up" if state == "prepared" else "measure"
         if all(w.state == state for w in self.workers):
@@ -208,6 +212,12 @@ class _Team:
             when = f" {time.monotonic_ns() + START_DELAY_NS}" if together else ""
             for each in self.workers:
                 each.tell(f"go{when}")
+
+    def _release(self) -> None:
+        """Let go of those that keep a staggered loop full for the others, when nobody's measured requests run any more."""
+        if all(w.measured or w.state == "done" for w in self.workers):
+            for each in self.workers:
+                each.tell("released")
 
     def _add_up(self, worker: LoadProcess, message: dict[str, Any]) -> None:
         self.by_worker[worker.plan.worker] = message

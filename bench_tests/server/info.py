@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from bench_tests.errors import UsageError
-from bench_tests.paths import ROOT
+from bench_tests.paths import workspace
 
 __all__ = ["MAX_BYTES", "ServerInfo", "default_server_info", "read_server_info", "remove_if_ours", "write_server_info"]
 
@@ -43,9 +43,9 @@ _KEYS = tuple(spec.name for spec in fields(ServerInfo) if spec.name != "url")
 
 
 def default_server_info(environ: Mapping[str, str] | None = None) -> Path:
-    """$SERVER_INFO, else server_info.txt in the repository's root."""
+    """$SERVER_INFO, else server_info.txt in the repository's root (without a checkout, in the working folder)."""
     environ = os.environ if environ is None else environ
-    return Path(environ.get("SERVER_INFO") or ROOT / "server_info.txt").absolute()
+    return Path(environ.get("SERVER_INFO") or workspace() / "server_info.txt").absolute()
 
 
 def read_server_info(path: Path) -> ServerInfo:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,8 @@ class LocalServer:
     async def start(cls, profile: Profile, log_dir: Path, say: Say) -> LocalServer:
         """Start it and wait until it is ready.
 
-        Raises ServerError with the log's last lines when it ends or does not get ready within
-        server.startup_timeout; UsageError when the profile's command cannot be built. Nothing is left then.
+        Raises ServerError with the log's last lines when it ends, does not get ready within
+        server.startup_timeout, or serves without its key; UsageError when the profile's command cannot be built. Nothing is left then.
         """
         server, key = profile.server, new_api_key()
         lease = lease_port(server.port, server.host)
@@ -94,5 +95,7 @@ async def _wait_until_ready(endpoint: Endpoint, ready: Readiness) -> None:
         if ready.healthy(health.status if health else None):
             models = await get(endpoint, "/v1/models", 30.0)
             ready.must_be_ours(models.status if models else None)
+            keyless = await get(replace(endpoint, api_key=None), "/v1/models", 30.0)
+            ready.must_ask_for_its_key(keyless.status if keyless else None)
             return
         await asyncio.sleep(ready.pause_s)

@@ -169,5 +169,13 @@ class Readiness:
                 f"one did not start well; {self._log()}"
             )
 
+    def must_ask_for_its_key(self, keyless: int | None) -> None:
+        """Raises ServerError where /v1/models opened without a key (`keyless`: its status): it serves everybody."""
+        if keyless is not None and keyless < 400:
+            raise ServerError(
+                f"the server answers without its key (HTTP {keyless}), so anybody could use it, and it is stopped; "
+                f"$VLLM_API_KEY did not reach server.serve_command, or that program does not read it; {self._log()}"
+            )
+
     def _log(self) -> str:
         return f"last lines of {self.process.log}:\n{self.process.tail()}"

@@ -113,11 +113,14 @@ function curves(c) {
     panels.push({ title: "Requests running", x, y: "requests running", height: 280, shapes, traces: [{ name: "running", x: t.t, y: t.running, hover: t.t.map((v, i) => `${number(v)} s: ${t.running[i]} running`), role: "blue", steps: true, lines: true, at: [] }] });
     panels.push({ title: "Requests sent", x, y: `requests per ${time(t.bin)}`, height: 280, shapes, traces: [{ name: "sent", x: t.at, y: t.arrivals, hover: t.at.map((v, i) => `${number(v)} s: ${t.arrivals[i]} sent`), role: "orange", bar: true, at: [] }] });
     panels.push({ title: "Output tokens per second", x, y: "output tok/s", height: 280, shapes, traces: [{ name: "tokens/s", x: t.at, y: t.tokens, hover: t.at.map((v, i) => `${number(v)} s: ${number(t.tokens[i])} tok/s`), role: "green", steps: true, lines: true, at: [] }] });
+    if (t.inStep.length) panels.push({ title: `In step: ${t.waves}`, x, y: "in step, 0 to 1", height: 280, shapes, traces: [
+      { name: "in step", x: t.at, y: t.inStep, hover: t.at.map((v, i) => `${number(v)} s: ${t.inStep[i] === null ? "nothing in flight" : `${(t.inStep[i] * 100).toFixed(0)} % in step`}`), role: "blue", steps: true, lines: true, at: [] },
+      { name: "independent streams", x: [t.at[0], t.at[t.at.length - 1]], y: [t.independent, t.independent], hover: ["1/√concurrency", "1/√concurrency"], role: "red", lines: true, at: [] }] });
   }
   return el("div", { class: "panels" }, panels.map(panelBox));
 }
 function pointBody(p) {
-  const out = [facts([["verdict", p.verdict], ["run", many ? `${D.runs[p.run]}, repeat ${p.rep}` : p.rep], ["model", p.model], ["engine", p.engine], ["GPUs", p.gpus ?? "not stated"], ["simulated", p.simulated ? "SIMULATED server" : null], ["date", p.date], ["file", p.file], ["SLO", p.slo.map(([m, l]) => `${m} ≤ ${time(l)}`).join(", ")]])];
+  const out = [facts([["verdict", p.verdict], ["run", many ? `${D.runs[p.run]}, repeat ${p.rep}` : p.rep], ["model", p.model], ["engine", p.engine], ["GPUs", p.gpus ?? "not stated"], ["simulated", p.simulated ? "SIMULATED server" : null], ["date", p.date], ["file", p.file], ["waves", p.curves && p.curves.timeline ? p.curves.timeline.waves : p.waves], ["SLO", p.slo.map(([m, l]) => `${m} ≤ ${time(l)}`).join(", ")]])];
   if (p.messages.length) out.push(el("h3", {}, "Messages"), el("ul", {}, p.messages.map(m => el("li", {}, m))));
   if (p.advice.length) out.push(el("h3", {}, "What to do"), el("ul", {}, p.advice.map(a => el("li", {}, a))));
   const checks = p.raw.validity && Array.isArray(p.raw.validity.checks) ? p.raw.validity.checks.filter(c => c && typeof c === "object") : [];

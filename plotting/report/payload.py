@@ -155,12 +155,21 @@ def _row(run: int, point: PointResult) -> dict[str, Any]:
         "simulated": point.simulated,
         "messages": list(point.messages),
         "advice": advice(point),
+        "waves": _waves(point),
         "metrics": {k: _short(v) for k, v in point.metrics.items()} if point.measured else {},
         "intervals": {k: [_short(low), _short(high)] for k, (low, high) in point.intervals.items()},
         "slo": [[o.metric, o.limit_s] for o in point.slo],
         "input": _short(point.throughput("input")) if point.measured else None,
         "output": _short(point.throughput("output")) if point.measured else None,
     }
+
+
+def _waves(point: PointResult) -> str:
+    """What the result says of its waves: the in-step figure and the share of the start burst; "" in an open loop."""
+    step, burst = point.raw.get("in_step"), point.raw.get("start_burst_share")
+    words = [f"{step:.0%} in step"] if isinstance(step, float) and point.conc > 1 else []
+    words += [f"start burst {burst:.0%} of requests"] if isinstance(burst, float) and burst else []
+    return ", ".join(words).replace("%", " %")
 
 
 def _short(value: float | None) -> float | None:
@@ -246,6 +255,9 @@ def _curves(point: PointResult, records: Any) -> dict[str, Any]:
             "at": [_short(t + line.bin_s / 2) for t in line.bin_start],
             "arrivals": line.arrivals,
             "tokens": [_short(t) for t in line.tok_per_s],
+            "inStep": [_short(r) for r in line.in_step],
+            "independent": _short(line.conc**-0.5) if line.conc else None,
+            "waves": line.waves,
             "phases": [[p.name, _short(p.start_s), _short(p.end_s)] for p in line.phases],
         }
     return found

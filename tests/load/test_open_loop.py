@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from bench_tests.load.arrivals import schedule_s
+from bench_tests.load.ending import End
 from bench_tests.load.plan import LoadPlan
 from bench_tests.load.prompts import IdPool
 from bench_tests.load.requests import RequestFile
-from bench_tests.load.team import run_load
+from bench_tests.load.team import Progress, run_load
 from bench_tests.load.workload.cache_theory import block_hashes, hit_tokens
 from bench_tests.load.workload.source import facts_of, mean_rate, shareable_tokens, trace_of, trace_prompt
 from bench_tests.sim.simulator import SimSpec, Simulator
@@ -224,3 +225,25 @@ def test_many_requests_of_a_trace_are_made_one_by_one(tmp_path: Path) -> None:
     assert sum(one.size for one in files.requests) > 30e6
     assert grown_mb < 30
     files.close()
+
+
+@pytest.mark.slow
+def test_a_load_process_of_100_000_prompts_of_a_trace_stays_small(tmp_path: Path) -> None:
+    """All of them ready, the first on their way: prompts lie in a file, and what is held of each is where."""
+    rows = [(i, 512, 2, [i // 8]) for i in range(100_000)]
+    phase = ""
+
+    def show(progress: Progress) -> None:
+        nonlocal phase
+        phase = progress.phase
+
+    async def gone() -> str | None:
+        return "seen enough" if phase == "measure" else None
+
+    with Simulator(FAST) as sim:
+        plan = of_trace(sim.url, mooncake(tmp_path / "trace", rows))
+        run = asyncio.run(run_load(plan, show=show, gone=gone))
+    assert run.ending.kind is End.SERVER_GONE
+    assert int(run.records.measured.sum()) == 100_000, "those that were not sent are counted"
+    assert run.records.completed.any() or np.isfinite(run.records.send_s).any()
+    assert run.stats[0]["max_rss_bytes"] < 300e6

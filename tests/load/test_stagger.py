@@ -74,6 +74,22 @@ def test_others_keep_it_full_until_the_last_measured_one_has_ended() -> None:
     assert not todo
 
 
+def test_one_of_several_processes_goes_on_until_all_are_done() -> None:
+    order = Stagger(staggered(conc=2, workers=2), [1.0])
+    order.begin([(request(0), 0)], [request(i, False) for i in range(3)], 0)
+    order.more()
+    todo: deque[tuple[Request, int]] = deque()
+    order.ended(request(0), todo, 7)
+    assert order.own_ended
+    assert not order.done
+    assert [each.measured for each, _ in todo] == [False], "it keeps its stream busy for the others"
+    order.released = True
+    todo.clear()
+    order.ended(request(1, False), todo, 8)
+    assert order.done
+    assert not todo
+
+
 def test_enough_waits_only_for_measured_requests_that_run() -> None:
     order = Stagger(staggered(conc=2), [1.0])
     order.begin([(request(i), 0) for i in range(9)], [request(i, False) for i in range(6)], 0)
@@ -131,6 +147,19 @@ def test_all_that_is_measured_runs_in_a_full_loop(sim: Simulator, workers: int) 
     beginnings = np.sort(records.send_s[~measured & (records.send_s > 0)])[:CONC]
     assert np.ptp(beginnings) > 0.5 * np.median(records.e2el_s()[measured]), "spread, not all at once"
     assert set(np.array(KINDS)[records.kind[~measured]].tolist()) <= {"completed", "cancelled"}
+
+
+def test_a_process_that_is_done_keeps_the_loop_full_for_the_others(sim: Simulator) -> None:
+    """Answers of very different lengths: one of two processes ends its measured requests well before the other."""
+    run = load(staggered(sim.url, workers=2, conc=6, num_prompts=18, osl=30, range_ratio=0.95, seed=5))
+    records = run.records
+    measured = records.measured
+    assert int(records.completed.sum()) == 18
+    ends = [records.end_s[measured & (records.worker == worker)].max() for worker in range(2)]
+    first, last = min(ends), max(ends)
+    assert last - first > 0.25, "nothing to keep full for"
+    moments = np.linspace(first, last, 40)[:-1]
+    assert np.mean([in_flight(records, moment) for moment in moments]) > 5.5
 
 
 def test_without_warm_ups_one_request_tells_how_long_it_takes(sim: Simulator) -> None:

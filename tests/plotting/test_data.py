@@ -171,6 +171,24 @@ def test_timeline_counts_requests_and_tokens() -> None:
     assert data.phases[2].start_s == pytest.approx(float(records.send_s.max()) - start)
 
 
+def test_timeline_shows_waves_and_the_end_of_the_start_burst() -> None:
+    records = example_records(conc=8, n=64, warm=16)
+    data = timeline_data(point(256, 8), records, "t", "c")
+    assert data is not None
+    measured = np.flatnonzero(records.measured)[:8]
+    zero = float(records.send_s[records.measured].min())
+    assert data.burst_end_s == pytest.approx(float(records.first_s[measured].max()) - zero)
+    assert "in step (independent streams: 35 %), start burst 12 % of requests" in data.waves
+    level = [r for r in data.in_step if r is not None]
+    assert len(data.in_step) == len(data.bin_start)
+    assert all(0 <= r <= 1 for r in level)
+    together = replace(records, send_s=np.zeros(80), end_s=np.full(80, 4.0), last_s=np.full(80, 4.0))
+    moved = timeline_data(point(256, 8), together, "t", "c")
+    assert moved is not None
+    assert [r for r in moved.in_step if r is not None] == pytest.approx([1.0] * 120), "all of one phase"
+    assert timeline_data(point(256, 1), records, "t", "c").in_step == ()  # type: ignore[union-attr]
+
+
 def test_timeline_of_nothing_sent_is_none() -> None:
     records = example_records(n=4, warm=0)
     nothing = replace(records, send_s=np.full(4, np.nan))

@@ -54,6 +54,8 @@ def test_everything_of_a_point_is_in_the_report(page: str) -> None:
     assert point["raw"]["client"]["calibration"] == {"p99_ttft_error": 0.0001}
     assert [curve["metric"] for curve in point["curves"]["distribution"]] == ["TTFT", "TPOT", "ITL", "E2EL"]
     assert sum(point["curves"]["timeline"]["arrivals"]) == 80
+    assert len(point["curves"]["timeline"]["inStep"]) == len(point["curves"]["timeline"]["at"])
+    assert "in step (independent streams: 35 %)" in point["curves"]["timeline"]["waves"]
     error = next(p for p in data["points"] if p["verdict"] == "ERROR")
     assert error["metrics"] == {}
     assert error["advice"]

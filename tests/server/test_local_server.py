@@ -185,6 +185,8 @@ def test_one_that_is_not_there_or_not_ready_or_not_ours(tmp_path: Path) -> None:
         )
     with pytest.raises(ServerError, match="HTTP 401"):
         asyncio.run(LocalServer.start(stub_profile(tmp_path, "--ignore-key"), tmp_path, lambda _: None))
+    with pytest.raises(ServerError, match=r"answers without its key \(HTTP 200\).*stopped.*VLLM_API_KEY"):
+        asyncio.run(LocalServer.start(stub_profile(tmp_path, "--no-key"), tmp_path, lambda _: None))
     path = tmp_path / "p.toml"
     path.write_text('[model]\nid = "m"\n[server]\nserve_command = ["no-such-program"]\nport = 0\n')
     with pytest.raises(UsageError, match=r"no-such-program.*install"):

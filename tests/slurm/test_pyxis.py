@@ -300,6 +300,33 @@ def test_an_entrypoint_and_few_cpus(
     assert wait_for(lambda: not slurm.jobs())
 
 
+def test_a_program_in_the_images_own_folder_needs_its_full_path(
+    slurm: Cluster, make_profile: MakeProfile, serving: Serving, tmp_path: Path
+) -> None:
+    """The image's ENV has the folder first on PATH, as a venv of an image has: the login shell sets it anew."""
+    venv = tmp_path / "venv" / "bin"
+    venv.mkdir(parents=True)
+    (venv / "vllm").write_text(f'#!/bin/sh\nexec {sys.executable} {STUB} "$@"\n')
+    (venv / "vllm").chmod(0o755)
+    image = Image.make(tmp_path / "image", venv, PATH=f"{venv}:/usr/bin:/bin")
+    for program in ("vllm", f"{venv}/vllm"):
+        made = make_profile(container=contained(image))
+        text = Path(made.source).read_text()
+        Path(made.source).write_text(text.replace(f'["{sys.executable}", "{STUB}"]', f'["{program}"]'))
+        job = serving(made)
+        try:
+            if program == "vllm":
+                assert wait_for(lambda job=job: state(job) == "FAILED", 40), serving.said()
+                assert "vllm" in serving.said()
+                assert "No such file or directory" in serving.said()
+                assert not serving.info.exists()
+            else:
+                assert status(serving.serves()) == 200
+        finally:
+            subprocess.run(["scancel", job], timeout=60)
+    assert wait_for(lambda: not slurm.jobs())
+
+
 def test_gpus_by_gres_reach_the_step(
     slurm: Cluster, make_profile: MakeProfile, serving: Serving, tmp_path: Path
 ) -> None:

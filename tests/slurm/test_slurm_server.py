@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -20,6 +22,7 @@ from bench_tests.server.info import ServerInfo, read_server_info, write_server_i
 from bench_tests.server.served import Endpoint, Served
 from bench_tests.server.slurm.job import SlurmServer
 from bench_tests.server.slurm.near import answers
+from bench_tests.server.slurm.request import SERVE_SCRIPT, sbatch_options
 from bench_tests.sweep.profile import Profile, load_profile
 from tests.slurm.conftest import ROOT, Cluster, MakeProfile, run
 from tests.support.processes import alive, wait_for
@@ -322,6 +325,94 @@ def test_slurmctld_away_is_no_reason(slurm: Cluster, make_profile: MakeProfile, 
     time.sleep(1.1)
     assert asyncio.run(server.gone()) is None
     asyncio.run(server.stop())
+
+
+def test_account_partition_and_qos_come_from_the_environment(
+    slurm: Cluster, make_profile: MakeProfile, submit: Submitted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By --server slurm and by hand, for a profile that names none; and a profile's own go before them."""
+    for name, value in {"ACCOUNT": "the-account", "PARTITION": "short", "QOS": "the-qos"}.items():
+        monkeypatch.setenv(f"SBATCH_{name}", value)
+    server = submit(make_profile(slurm='time = "1"'))
+    shown = run("scontrol", "show", "job", server.job_id)
+    assert "Partition=short" in shown
+    assert "Account=the-account" in shown
+    asyncio.run(server.stop())
+    by_hand = ["sbatch", "-v", "--test-only", "--time=1", *sbatch_options(load_profile("demo"))[1:4]]
+    told = run(*by_hand, str(SERVE_SCRIPT), "demo")  # -v: what sbatch has made of its options and environment
+    for name, value in {"account": "the-account", "partition": "short", "qos": "the-qos"}.items():
+        assert re.search(rf"^sbatch: {name} +: {value}$", told, re.MULTILINE), told
+    profile = make_profile(slurm='time = "1"\npartition = "main"\naccount = "own"')
+    server = submit(profile)
+    shown = run("scontrol", "show", "job", server.job_id)
+    assert "Partition=main" in shown
+    assert "Account=own" in shown
+    asyncio.run(server.stop())
+
+
+def test_an_installed_package_has_the_servers_script_in_itself(
+    slurm: Cluster, make_profile: MakeProfile, tmp_path: Path
+) -> None:
+    """pip install, no checkout: --server slurm, and the script by hand; all that is written lies where it was started."""
+    site, folder = tmp_path / "site", tmp_path / "work"
+    install(site)
+    folder.mkdir()
+    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "BENCH_ROOT", "BENCH_PYTHON", "SERVER_INFO")}
+    env |= {"PYTHONPATH": str(site)}
+    python = [sys.executable, "-P"]
+    script = Path(
+        subprocess.check_output(
+            [*python, "-m", "bench_tests.server.slurm", "script"], cwd=folder, env=env, text=True
+        ).strip()
+    )
+    assert script == site / "bench_tests" / "server" / "slurm" / "serve.sh"
+    profile = make_profile().source
+    command = [*python, "-c", INSTALLED, profile, str(folder / "logs")]
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (folder / "server_info.txt").as_posix() in done.stdout
+    assert wait_for(lambda: not slurm.jobs())
+    env["BENCH_PYTHON"] = sys.executable
+    small = ["--gpus-per-node=1", "--mem=1G", "--time=10", "--cpus-per-task=1"]
+    job = subprocess.check_output(
+        ["sbatch", "--parsable", *small, str(script), profile], cwd=folder, env=env, text=True
+    ).strip()
+    try:
+        assert wait_for((folder / "server_info.txt").exists, 40), (folder / f"slurm-serve-{job}.log").read_text()
+        assert read_server_info(folder / "server_info.txt").job_id == job
+        assert {path.name for path in site.iterdir()} & {"results", "logs", "server_info.txt"} == set()
+    finally:
+        run("scancel", job)
+    assert wait_for(lambda: not slurm.jobs())
+
+
+INSTALLED = """
+import asyncio, pathlib, sys
+import bench_tests
+from bench_tests.server.info import default_server_info, read_server_info
+from bench_tests.server.slurm.job import SlurmServer
+from bench_tests.sweep.profile import load_profile
+async def main():
+    info = default_server_info()
+    server = await SlurmServer.submit(load_profile(sys.argv[1]), info, pathlib.Path(sys.argv[2]), print)
+    print(info, read_server_info(info).job_id == server.job_id)
+    await server.stop()
+asyncio.run(main())
+"""
+
+
+def install(site: Path) -> None:
+    """`pip install .` of a copy, which its build may write into."""
+    copy = site.parent / "copy"
+    shutil.copytree(
+        ROOT,
+        copy,
+        symlinks=True,
+        ignore=shutil.ignore_patterns(".*", "__pycache__", "results", "logs", "tests", "*.egg-info"),
+    )
+    command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", f"--target={site}", str(copy)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_stale_file_is_told_and_replaced(slurm: Cluster, make_profile: MakeProfile, submit: Submitted) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import os
 import socket
 import subprocess
@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 
 from bench_tests.errors import ServerError, UsageError
-from bench_tests.server.info import ServerInfo, remove_if_ours, write_server_info
+from bench_tests.server.info import ServerInfo, read_server_info, remove_if_ours, write_server_info
+from bench_tests.server.slurm.job import SlurmServer
 from bench_tests.server.slurm.node import reachable_name
 from bench_tests.server.slurm.seen import InfoFile
 from bench_tests.server.slurm.wait import wait_for_server
 from bench_tests.sim.simulator import SimSpec, Simulator
+from bench_tests.sweep.profile import load_profile
 from tests.slurm.conftest import ROOT
 
 SERVE = ROOT / "slurm" / "serve.sh"
@@ -133,17 +135,94 @@ def test_a_server_that_answers_without_its_files_key_is_not_measured(
     assert not list(tmp_path.glob("results/*_isl*.json"))
 
 
-def test_a_node_whose_name_does_not_resolve_is_published_by_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    def resolves_nothing(name: str, *_: object) -> list[object]:
+@pytest.mark.parametrize(
+    ("named", "resolves", "routed", "published"),
+    [
+        ("node77", ["node77"], "10.1.2.3", "node77"),
+        ("node77", [], "10.1.2.3", "10.1.2.3"),
+        ("node77", [], "2001:db8::7", "[2001:db8::7]"),
+        ("node77", ["localhost", "localhost.localdomain"], "10.1.2.3", "10.1.2.3"),  # what gethostname may say
+        ("node77", ["localhost"], "", None),
+        ("node77", ["localhost"], "127.0.0.1", None),
+    ],
+)
+@pytest.mark.parametrize("host", ["localhost", "localhost.localdomain", "127.0.0.1", "::1", "node77"])
+def test_a_node_is_published_by_what_others_reach_it_by_and_never_as_any_hosts_own(
+    monkeypatch: pytest.MonkeyPatch, named: str, resolves: list[str], routed: str, published: str | None, host: str
+) -> None:
+    def look_up(name: str, *_: object) -> list[object]:
+        if name in resolves or name[0] in "1:":
+            return []
         raise OSError(f"{name} does not resolve")
 
-    monkeypatch.setattr(socket, "getaddrinfo", resolves_nothing)
-    monkeypatch.setattr(socket, "gethostname", lambda: "node77")
-    monkeypatch.setattr(socket, "getfqdn", lambda: "node77")
-    found: list[str] = []
-    with contextlib.suppress(ServerError):  # there may be no route to other hosts here
-        found.append(reachable_name({"SLURMD_NODENAME": "node77"}))
-    assert not any(name.startswith("127.") for name in found)
+    class Probe:
+        """A datagram socket that is routed so; no route: it does not connect."""
+
+        def __init__(self, family: int, *_: object) -> None:
+            self.family = family
+
+        def connect(self, to: object) -> None:
+            if not routed or (":" in routed) != (self.family == socket.AF_INET6):
+                raise OSError("Network is unreachable")
+
+        def getsockname(self) -> tuple[str, int]:
+            return routed, 9
+
+        def __enter__(self) -> Probe:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(socket, "socket", Probe)
+    monkeypatch.setattr(socket, "gethostname", lambda: host)
+    monkeypatch.setattr(socket, "getfqdn", lambda: host)
+    if published is None:
+        with pytest.raises(ServerError, match="no route to other hosts"):
+            reachable_name({"SLURMD_NODENAME": named})
+    else:
+        assert reachable_name({"SLURMD_NODENAME": named}) == published
+
+
+FORGOTTEN = "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"
+
+
+@pytest.mark.parametrize("kind", ["attach", "obtain"])
+def test_a_job_that_slurm_has_forgotten_is_measured_by_its_own_key_alone(
+    commands: Commands, tmp_path: Path, kind: str
+) -> None:
+    """The key of the file is that start's alone: who opens to it, and to nothing less, is that server."""
+    calls = commands(scontrol=FORGOTTEN, sbatch="echo 'not to be submitted' >&2; exit 1")
+    info, said = tmp_path / "info.txt", list[str]()
+    profile = load_profile("demo")
+
+    def use(url: str, key: str | None) -> SlurmServer:
+        write_server_info(info, ServerInfo(url, "demo", profile.model.id, "7", key))
+        if kind == "attach":
+            return asyncio.run(SlurmServer.attach(read_server_info(info), profile, info, said.append))
+        return asyncio.run(SlurmServer.obtain(profile, info, tmp_path, said.append))
+
+    refusals = {
+        "attach": {
+            "a-key": "refuses the key of .*another server has its port",
+            None: "has no key that would show.*--base-url",
+        },
+        "obtain": dict.fromkeys(("a-key", None), "not to be submitted"),  # it is stale, so one of ours is submitted
+    }[kind]
+    with Simulator(SimSpec(api_key="its-own", model=profile.model.id)) as forgotten:
+        server = use(forgotten.url, "its-own")
+        assert server.endpoint.base_url == forgotten.url
+        assert "Slurm does not know it" in said[-1]
+        assert asyncio.run(server.gone()) is None
+        asyncio.run(server.stop())
+        assert "sbatch --parsable" not in calls.read_text()
+        for key, words in refusals.items():
+            with pytest.raises(ServerError, match=words):
+                use(forgotten.url, key)
+    with Simulator(SimSpec(model=profile.model.id)) as everybodys:
+        with pytest.raises(ServerError, match=r"answers without the key that its server_info\.txt has"):
+            use(everybodys.url, "its-own")
 
 
 def test_wait_says_that_a_proxy_stands_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,10 +42,11 @@ def example_records(conc: int = 8, n: int = 64, warm: int = 16, osl: int = 24, s
         "kind": kind,
         "measured": np.arange(size) >= warm,
         "http_status": np.full(size, 200, np.int16),
-        "scheduled_s": np.array(send),
+        "scheduled_s": np.zeros(size),  # all wanted at once, and held back by the concurrency
         "send_s": np.array(send),
         "first_s": np.array(first),
         "last_s": np.array(last),
+        "end_s": np.array(last),
         "asked_input": np.full(size, 256, np.int64),
         "asked_output": whole,
         "input_tokens": np.full(size, 256, np.int64),

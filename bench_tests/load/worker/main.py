@@ -7,6 +7,8 @@ speaks by pipes alone, so that it can as well run on another host.
     in   "go NS" (CLOCK_MONOTONIC) or "go"   out  {"event": "progress", ...} while the warm-up runs
                                              out  {"event": "warm", ...}
     in   "go NS" or "go"                     out  {"event": "progress", ...} while the measured part runs
+                                             out  {"event": "measured"} when its share of a staggered start has ended
+    in   "released" when all have said so
     in   "stop KIND WORDS" at any time       out  {"event": "done", "bytes": N, ...} and N bytes: the records (.npz)
 """
 
@@ -55,6 +57,7 @@ class Control:
         self._out = bytearray()
         self.stop: Ending | None = None
         self.enough = False  # no further request is needed; those that run are finished
+        self.released = False  # the measured requests of all processes have ended
 
     @property
     def behind(self) -> bool:
@@ -123,6 +126,8 @@ class Control:
                 self.stop = Ending.from_line(line.decode()[5:])
             elif line == b"enough":
                 self.enough = True
+            elif line == b"released":
+                self.released = True
         return self.stop
 
 
@@ -235,6 +240,7 @@ class _Progress:
     def __init__(self, control: Control, tally: Tally, loop: Loop, report_values: bool) -> None:
         self.control, self.tally, self.loop, self.report_values = control, tally, loop, report_values
         self.next_s = 0.0
+        self.told = False  # that the measured requests of this process have ended
 
     def __call__(self) -> Ending | None:
         now = time.monotonic()
@@ -252,4 +258,9 @@ class _Progress:
         stop = self.control.stopped()
         if self.control.enough:
             self.loop.enough()
+        if (stagger := self.loop.stagger) is not None and stagger.own_ended and not stagger.released:
+            if not self.told:
+                self.told = True
+                self.control.mention("measured")
+            stagger.released = self.control.released
         return stop

@@ -3,7 +3,8 @@
 `together` sends all first requests at one moment, and requests of equal length keep that step. Here the streams begin
 spread over the time that a request takes, at random phases; a stream that is done early goes on with further requests.
 Once all are in flight the measured requests follow, and behind them others keep the loop full until the last measured
-one has ended: there is neither a start burst nor a drain among them.
+one has ended: there is neither a start burst nor a drain among them. Of several processes, one that is done with its own
+goes on until it is told that all are (`released`), or until it has no further request.
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ class Stagger:
         self._measured: Sequence[tuple[Request, int]] = ()
         self.owed = 0  # measured requests that have not ended
         self.filled = False  # whether all streams have begun
+        self.released = (
+            plan.workers == 1
+        )  # whether the measured requests of all processes have ended, as far as is known
 
     def begin(self, measured: Sequence[tuple[Request, int]], filling: Sequence[Request], now_ns: int) -> Due:
         """What is sent first: the streams' beginnings."""
@@ -65,15 +69,20 @@ class Stagger:
         return measured
 
     def ended(self, request: Request, todo: Due, now_ns: int) -> None:
-        """A request has ended: its stream goes on at once, while others begin and while measured ones run."""
+        """A request has ended: its stream goes on at once, while others begin and while measured ones run anywhere."""
         self.owed -= request.measured
-        if self._spare and (not self.filled or (not todo and self.owed > 0)):
+        if self._spare and (not self.filled or (not todo and not self.done)):
             todo.appendleft((self._spare.popleft(), now_ns))
 
     @property
-    def done(self) -> bool:
-        """Whether all measured requests have ended."""
+    def own_ended(self) -> bool:
+        """Whether all measured requests of this process have ended."""
         return self.filled and self.owed <= 0
+
+    @property
+    def done(self) -> bool:
+        """Whether all measured requests have ended, those of the other processes among them."""
+        return self.own_ended and self.released
 
     def enough(self, running: int) -> None:
         """No further measured request is needed; `running`: those that are finished all the same, in a full loop."""

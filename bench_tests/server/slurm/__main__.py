@@ -1,4 +1,7 @@
-"""`python -m bench_tests.server.slurm options PROFILE`: what sbatch is to be asked for. The standard library is enough."""
+"""`python -m bench_tests.server.slurm options PROFILE`: what sbatch is to be asked for; `script`: the server's script.
+
+The standard library is enough.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from bench_tests.errors import BenchError
-from bench_tests.server.slurm.request import sbatch_options
+from bench_tests.server.slurm.request import SERVE_SCRIPT, sbatch_options
 from bench_tests.sweep.profile import load_profile
 
 __all__ = ["main"]
@@ -24,7 +27,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print what sbatch is to be asked for a profile's server. Exit status 4 for wrong usage.
+    """Print what sbatch is to be asked for a profile's server, or the script's path. Exit status 4 for wrong usage.
 
     In `sbatch $(... options NAME) slurm/serve.sh NAME` a shell passes over an exit status: for whatever cannot be answered
     it prints an option that sbatch refuses, for without any the script's own request would be submitted.
@@ -33,7 +36,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     options = commands.add_parser("options", help="sbatch's options of a profile's server job")
     options.add_argument("profile", help="a profile's name or TOML file")
-    name = parser.parse_args(argv).profile
+    commands.add_parser("script", help="the path of the server's script, which an installed package has in itself")
+    asked = parser.parse_args(argv)
+    if asked.command == "script":
+        print(SERVE_SCRIPT)
+        return 0
+    name = asked.profile
     try:
         said = " ".join(sbatch_options(load_profile(name)))
     except BenchError as why:

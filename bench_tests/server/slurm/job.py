@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import os
 import sys
 import time
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_tests.errors import ServerError
-from bench_tests.paths import ROOT
+from bench_tests.paths import workspace
 from bench_tests.server.client import get, must_ask_for_its_key
 from bench_tests.server.info import ServerInfo, read_server_info, remove_if_ours
 from bench_tests.server.net import clear_proxy
@@ -32,7 +33,7 @@ from bench_tests.server.slurm.request import (
     profile_argument,
     sbatch_options,
 )
-from bench_tests.server.slurm.seen import InfoFile, Seen, looked, refuses_connections
+from bench_tests.server.slurm.seen import InfoFile, Seen, looked, opens_to_its_key, refuses_connections
 from bench_tests.server.slurm.start import wait_until_serving
 from bench_tests.server.slurm.words import cause_in_log, pending_words
 from bench_tests.sweep.profile import Profile
@@ -77,7 +78,7 @@ class SlurmServer:
         for doubt in must_be_submittable(profile, os.environ):
             say(f"warning: {doubt}")
         log_dir.mkdir(parents=True, exist_ok=True)
-        place = ["--export=ALL", f"--chdir={ROOT}", f"--output={log_dir}/serve-{profile.name}-%j.log"]
+        place = ["--export=ALL", f"--chdir={workspace()}", f"--output={log_dir}/serve-{profile.name}-%j.log"]
         arguments = [profile_argument(profile), "--server-info", str(info_path)]
         job_id = await slurm_control.submit(
             [*options, *place], str(SERVE_SCRIPT), arguments, job_environment(os.environ)
@@ -100,19 +101,26 @@ class SlurmServer:
     ) -> SlurmServer:
         """Use the job that server_info.txt names; `stop` leaves it. Raises ServerError when it does not run.
 
-        `like`: whose key is used where the file has none, and whose headers and TLS.
+        A job that Slurm does not know has ended, or is another cluster's: its server is used if it opens to the file's key,
+        which is that start's alone. `like`: whose key is used where the file has none, and whose headers and TLS.
         """
         server = cls(profile, info.job_id or "", info_path.absolute(), ours=False)
         server._like = like or Endpoint("")
-        try:
-            job = await server.look(10.0) if server.job_id.isdigit() else Job(server.job_id, "UNKNOWN")
-        except SlurmAway:
-            job = Job(server.job_id, "UNKNOWN")
+        job, forgotten = Job(server.job_id, "UNKNOWN"), False
+        if server.job_id.isdigit():
+            with contextlib.suppress(SlurmAway):
+                job = await server.look(10.0)
+                forgotten = job.state == "UNKNOWN"
         if job.state not in ("RUNNING", "UNKNOWN"):
             mend = (
                 "wait for it" if job.waiting else f"the file is stale: remove it, or submit {SERVE_SCRIPT.name} again"
             )
             raise ServerError(f"{info_path} names job {info.job_id}, which {job.words()}; {mend}")
+        if forgotten and not info.api_key:
+            raise ServerError(
+                f"{info_path} names job {info.job_id}, which {job.words()}, and has no key that would show whether a server at "
+                f"{info.url} is still that job's; remove the file, or measure whatever answers there: --base-url {info.url}"
+            )
         if not await server.take(info, job):
             mend = "the file is stale: remove it" if job.state == "UNKNOWN" else "is it reachable from this host?"
             raise ServerError(
@@ -120,7 +128,8 @@ class SlurmServer:
             )
         # a job of another cluster, or of none, serves as well; its end is then seen by its silence alone
         server._watched = job.state == "RUNNING"
-        say(f"attached to job {info.job_id} on {job.nodes or info.hostname} at {info.url}")
+        unseen = "; Slurm does not know it (any more), so its end will show in its silence alone" if forgotten else ""
+        say(f"attached to job {info.job_id} on {job.nodes or info.hostname} at {info.url}{unseen}")
         return server
 
     @classmethod
@@ -135,14 +144,15 @@ class SlurmServer:
             info = read_server_info(info_path)
             if info.job_id and info.job_id.isdigit():
                 job = await looked(info.job_id)
-                if job.ended:
+                serves = job.state == "RUNNING" or (job.state == "UNKNOWN" and await opens_to_its_key(info))
+                if job.ended and not serves:
                     say(f"{info_path} is stale: it names job {info.job_id}, which {job.words()}")
                 elif info.model != profile.model.id:
                     raise ServerError(
                         f"{info_path} names job {info.job_id}, which {job.words()} and serves {info.model}, not "
                         f"{profile.model.id}; use another --server-info PATH, or `scancel {info.job_id}`"
                     )
-                elif job.state == "RUNNING":
+                elif serves:
                     return await cls.attach(info, profile, info_path, say)
             elif await get(Endpoint(info.url, info.api_key), "/v1/models", 5.0) is not None:
                 raise ServerError(

@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from dataclasses import replace
 from http.client import HTTPException
 from typing import Any
 
@@ -54,10 +55,10 @@ def wait_until_ready(
     say: Say,
     stopping: Callable[[], bool] = lambda: False,
 ) -> bool:
-    """Wait for /health, then see that our key opens /v1/models.
+    """Wait for /health, then see that our key, and nothing less, opens /v1/models.
 
     True when it is ready, False when `stopping` became true. Raises ServerError with the log's last lines when the
-    server ends, when the time is over, or when another one answers there.
+    server ends, when the time is over, when another one answers there, or when it serves everybody.
     """
     ready = Readiness(endpoint.base_url, process, timeout_s, say)
     while not stopping():
@@ -66,6 +67,8 @@ def wait_until_ready(
         if ready.healthy(reply[0] if reply else None):
             models = answers(endpoint, "/v1/models", 30.0)
             ready.must_be_ours(models[0] if models else None)
+            keyless = answers(replace(endpoint, api_key=None), "/v1/models", 30.0)
+            ready.must_ask_for_its_key(keyless[0] if keyless else None)
             return True
         time.sleep(ready.pause_s)
     return False

@@ -8,13 +8,14 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import re
 import shlex
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bench_tests.errors import ServerError, UsageError
-from bench_tests.paths import CHECKOUT, ROOT
+from bench_tests.paths import workspace
 from bench_tests.server.command import expand, serve_command
 from bench_tests.server.slurm.request import CPUS_PER_GPU, gpus_per_node, profile_argument
 from bench_tests.server.slurm.step import Head, as_step, is_step, on_each
@@ -30,6 +31,7 @@ __all__ = [
     "with_defaults",
 ]
 
+_ANY_HOSTS_OWN = re.compile(r"localhost\b|ip6-|127\.|\[?::1")  # a name or an address that each host has for itself
 _MADE = ("RESULTS_DIR", "LOGS_DIR", "CACHE_DIR")
 
 
@@ -38,14 +40,14 @@ def with_defaults(environ: Mapping[str, str]) -> dict[str, str]:
 
     The weights have no default: a terabyte must not land just anywhere.
     """
-    workspace = environ.get("WORKSPACE") or str(ROOT if CHECKOUT else Path.cwd())
+    folder = environ.get("WORKSPACE") or str(workspace())
     kept = {name: value for name, value in environ.items() if name not in ("OPENAI_API_KEY", "VLLM_API_KEY")}
     return {
         **kept,
-        "WORKSPACE": workspace,
-        "RESULTS_DIR": environ.get("RESULTS_DIR") or f"{workspace}/results",
-        "LOGS_DIR": environ.get("LOGS_DIR") or f"{workspace}/logs",
-        "CACHE_DIR": environ.get("CACHE_DIR") or f"{workspace}/cache",
+        "WORKSPACE": folder,
+        "RESULTS_DIR": environ.get("RESULTS_DIR") or f"{folder}/results",
+        "LOGS_DIR": environ.get("LOGS_DIR") or f"{folder}/logs",
+        "CACHE_DIR": environ.get("CACHE_DIR") or f"{folder}/cache",
     }
 
 
@@ -143,7 +145,8 @@ def reachable_name(environ: Mapping[str, str]) -> str:
     Raises ServerError where there is neither.
     """
     names = [environ.get("SLURMD_NODENAME", ""), socket.gethostname(), socket.getfqdn()]
-    for name in filter(None, names):
+    names = [name for name in names if name and not _ANY_HOSTS_OWN.match(name)]
+    for name in names:
         try:
             socket.getaddrinfo(name, None)
             return name
@@ -152,7 +155,7 @@ def reachable_name(environ: Mapping[str, str]) -> str:
     if address := _routed_address():
         return f"[{address}]" if ":" in address else address
     raise ServerError(
-        f"{', '.join(filter(None, names)) or 'this host'}: the name does not resolve and there is no route to other hosts, so "
+        f"{', '.join(dict.fromkeys(names)) or 'this host'}: the name does not resolve and there is no route to other hosts, so "
         "no session elsewhere could find the server; see /etc/hosts and `ip route`"
     )
 
@@ -170,5 +173,7 @@ def _routed_address() -> str:
     for family, elsewhere in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):  # addresses of examples
         with socket.socket(family, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
             probe.connect((elsewhere, 9))  # sends nothing: it asks the routing table which address would be used
-            return str(probe.getsockname()[0])
+            address = str(probe.getsockname()[0])
+            if not ipaddress.ip_address(address.partition("%")[0]).is_loopback:
+                return address
     return ""

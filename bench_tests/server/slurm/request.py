@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bench_tests.errors import UsageError
-from bench_tests.paths import ROOT
+from bench_tests.paths import CHECKOUT, PACKAGE, ROOT
 from bench_tests.sweep.profile import Profile
 
 __all__ = ["CPUS_PER_GPU", "SERVE_SCRIPT", "gpus_per_node", "job_environment", "profile_argument", "sbatch_options"]
 
-SERVE_SCRIPT = ROOT / "slurm" / "serve.sh"
+SERVE_SCRIPT = ROOT / "slurm" / "serve.sh" if CHECKOUT else PACKAGE / "server" / "slurm" / "serve.sh"
 CPUS_PER_GPU = 4  # below it an engine's own processes wait for each other
 _KEPT = ("SLURM_CONF", "SLURM_CLUSTERS")  # the rest of SLURM_* belongs to the job that we run in, if any
 

@@ -7,12 +7,14 @@ import time
 from pathlib import Path
 
 from bench_tests.errors import ServerError, UsageError
+from bench_tests.server.client import get
 from bench_tests.server.info import ServerInfo, read_server_info
+from bench_tests.server.net import clear_proxy
 from bench_tests.server.served import Endpoint
 from bench_tests.server.slurm import control as slurm_control
 from bench_tests.server.slurm.control import Job, SlurmAway
 
-__all__ = ["InfoFile", "Seen", "looked", "refuses_connections"]
+__all__ = ["InfoFile", "Seen", "looked", "opens_to_its_key", "refuses_connections"]
 
 _AWAY_FACTOR = 5  # a slurmctld that does not answer is asked less often: each question costs seconds
 _HALF_WRITTEN_S = 10.0
@@ -74,6 +76,14 @@ class InfoFile:
             return None
         self._unreadable_since = None
         return info
+
+
+async def opens_to_its_key(info: ServerInfo) -> bool:
+    """The server that the file names answers to the file's key; False where the file has none."""
+    if not info.api_key or clear_proxy(info.url):
+        return False
+    models = await get(Endpoint(info.url, info.api_key), "/v1/models", 5.0)
+    return models is not None and models.status == 200
 
 
 async def refuses_connections(endpoint: Endpoint, timeout_s: float = 1.0) -> bool:

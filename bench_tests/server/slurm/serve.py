@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import signal
 import stat
 import sys
@@ -114,7 +113,6 @@ def _publish_and_wait(
         raise
     if not ready:
         return _TERMINATED
-    _must_ask_for_its_key(near, profile)
     if answers(Endpoint(url), "/health") is None:
         _say(f"warning: {url} does not answer from this host itself; does its name resolve, and is the port open?")
     named = profile_argument(profile)  # the name of a file's profile would say nothing to a session elsewhere
@@ -130,16 +128,6 @@ def _publish_and_wait(
         return _TERMINATED
     how = process.ended()
     raise ServerError(f"the server {how}" if process.exit_code else "the server ended by itself")
-
-
-def _must_ask_for_its_key(near: Endpoint, profile: Profile) -> None:
-    """Raises ServerError for a server that serves everybody: it listens on all addresses of its node."""
-    reply = answers(Endpoint(near.base_url), "/v1/models", 30.0)
-    if reply is not None and reply[0] < 400:
-        raise ServerError(
-            f"the server answers without its key (HTTP {reply[0]}), so anybody could use it, and it is stopped; "
-            f"$VLLM_API_KEY did not reach {shlex.join(profile.server.serve_command)}, or it does not read it"
-        )
 
 
 def _at(host: str, port: int) -> str:

@@ -69,5 +69,5 @@ while IFS='=' read -r key value; do # the image's own wins, but where srun was t
 done < <(cat "$image/environment" 2>/dev/null)
 [ -z "$entrypoint" ] || set -- "$image/entrypoint" "$@"
 # a login shell makes the container, and sets PATH anew
-exec chroot "$root" /usr/bin/env --chdir=/ HOME=/root \
+exec /usr/sbin/chroot "$root" /usr/bin/env --chdir=/ HOME=/root \
   PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@"
