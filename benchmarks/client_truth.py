@@ -31,7 +31,7 @@ from urllib.request import ProxyHandler, build_opener
 from bench_tests.calibration.ladder import figures, place, share_cores, truth_of
 from bench_tests.calibration.store import host_facts
 from bench_tests.errors import NotMeasured
-from bench_tests.pytest_plugin.table import markdown
+from bench_tests.markdown import markdown
 from bench_tests.sim.simulator import SimSpec, Simulator
 from benchmarks._clients import CLIENTS, OWN, Client, Load
 

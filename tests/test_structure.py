@@ -17,7 +17,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-BASE = {"errors", "masking", "paths", "text", "figures"}  # loose modules that import nothing of ours but each other
+BASE = {
+    "errors",
+    "figures",
+    "markdown",
+    "masking",
+    "net",
+    "paths",
+    "text",
+}  # loose modules that import nothing of ours but each other
 
 ALLOWED: dict[str, set[str]] = {
     "sweep": BASE,
@@ -39,9 +47,7 @@ ALLOWED: dict[str, set[str]] = {
 }  # fmt: skip
 
 # What goes against the way today, module by module. It only shrinks: a line that is no longer true is to be removed.
-AGAINST_THE_WAY = {
-    ("bench_tests.calibration.ladder", "bench_tests.pytest_plugin.table"),
-}
+AGAINST_THE_WAY: set[tuple[str, str]] = set()
 
 MAX_LINES = 300
 LONGER = {

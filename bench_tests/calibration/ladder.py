@@ -269,7 +269,7 @@ def _line(rung: Rung) -> str:
 
 def table(calibration: Calibration) -> str:
     """The ladder as a Markdown table: loads, relative errors of what the client reports, its CPU, and the verdicts."""
-    from bench_tests.pytest_plugin.table import markdown
+    from bench_tests.markdown import markdown
 
     return markdown([_cells(rung) for rung in calibration.rungs], COLUMNS)
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from bench_tests.compare.regression import SweepComparison
 from bench_tests.compare.words import blind_line, change_line, comparison_lines
+from bench_tests.markdown import markdown
 from bench_tests.measure.point import Measurement
-from bench_tests.pytest_plugin.table import columns, gpus_words, markdown, row
+from bench_tests.pytest_plugin.table import columns, gpus_words, row
 from bench_tests.verdict.decide import ERROR, FAILED, PASSED
 
 __all__ = ["github_annotations", "summary_markdown"]

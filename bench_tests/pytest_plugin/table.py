@@ -10,7 +10,7 @@ from bench_tests.load.team import Progress
 from bench_tests.measure.point import Measurement
 from bench_tests.sweep.units import format_s
 
-__all__ = ["COLUMNS", "columns", "gpus_words", "live_line", "markdown", "point_line", "row"]
+__all__ = ["COLUMNS", "columns", "gpus_words", "live_line", "point_line", "row"]
 
 
 def columns(measurements: Sequence[Measurement]) -> tuple[str, ...]:
@@ -54,21 +54,6 @@ def row(measurement: Measurement, among: Sequence[Measurement] = ()) -> tuple[st
     name = str(measurement.point) + (f" run {measurement.run}" if measurement.run > 1 else "")
     word = measurement.verdict.word + (" (kept)" if measurement.kept else "")
     return (name, str(result.get("completed", 0)), *(_shown(result, figure) for figure in _figures(among)), word)
-
-
-def markdown(rows: Sequence[Sequence[str]], columns: Sequence[str] = COLUMNS) -> str:
-    """A Markdown table whose columns line up in plain text as well."""
-    widths = [max(3, *(len(line[i]) for line in (columns, *rows))) for i in range(len(columns))]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = [
-            c.ljust(w) if i in (0, len(columns) - 1) else c.rjust(w)
-            for i, (c, w) in enumerate(zip(cells, widths, strict=True))
-        ]
-        return f"| {' | '.join(padded)} |"
-
-    rule = ["-" * widths[i] if i in (0, len(columns) - 1) else "-" * (widths[i] - 1) + ":" for i in range(len(columns))]
-    return "\n".join([line(columns), f"| {' | '.join(rule)} |", *map(line, rows)])
 
 
 def point_line(measurement: Measurement) -> str:

@@ -11,8 +11,9 @@ from bench_tests.compare.capacity import Capacity
 from bench_tests.compare.regression import SweepComparison
 from bench_tests.compare.words import comparison_lines
 from bench_tests.load.team import Progress
+from bench_tests.markdown import markdown
 from bench_tests.measure.point import Measurement, Sweep
-from bench_tests.pytest_plugin.table import columns, gpus_words, live_line, markdown, point_line, row
+from bench_tests.pytest_plugin.table import columns, gpus_words, live_line, point_line, row
 from bench_tests.sweep.point import Point
 from bench_tests.sweep.units import format_s
 from bench_tests.verdict.checks.server import ttft_words

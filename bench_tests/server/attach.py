@@ -8,8 +8,8 @@ from typing import Any
 
 from bench_tests.errors import ServerError
 from bench_tests.masking import is_telling, masked
+from bench_tests.net import clear_proxy
 from bench_tests.server.client import Reply, Unreachable, ask, get, post_json
-from bench_tests.server.net import clear_proxy
 from bench_tests.server.served import Endpoint, Say
 from bench_tests.server.url import mask_url
 from bench_tests.text import harmless

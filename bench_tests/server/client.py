@@ -14,7 +14,7 @@ from typing import Any
 
 from bench_tests.errors import ServerError
 from bench_tests.masking import masked
-from bench_tests.server.net import clear_proxy, proxy_for, tls_context
+from bench_tests.net import clear_proxy, proxy_for, tls_context
 from bench_tests.server.served import Endpoint
 from bench_tests.text import MAX_QUOTE, harmless, quoted
 

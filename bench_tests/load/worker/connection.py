@@ -10,11 +10,11 @@ import socket
 import ssl
 import struct
 import time
-import urllib.request
 from dataclasses import dataclass
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from bench_tests.errors import UsageError
+from bench_tests.net import proxy_for
 
 __all__ = ["ANCILLARY", "Channel", "Dialer"]
 
@@ -140,12 +140,8 @@ def stamp_ns(control: bytes) -> int:
 
 
 def _proxy(url: SplitResult) -> SplitResult | None:
-    """The proxy that the environment names for this URL, as curl and Python take it; None for none."""
-    host = url.hostname or ""
-    if host in ("localhost", "::1") or host.startswith("127.") or urllib.request.proxy_bypass(host):
-        return None
-    named = urllib.request.getproxies().get(url.scheme)
-    return urlsplit(named if "//" in named else f"http://{named}") if named else None
+    named = proxy_for(url.geturl())
+    return urlsplit(named) if named else None
 
 
 def _tunnel(sock: socket.socket, host: str, port: int, proxy: SplitResult) -> None:

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from bench_tests.errors import ServerError
+from bench_tests.net import clear_proxy
 from bench_tests.paths import workspace
 from bench_tests.server.client import get, must_ask_for_its_key
 from bench_tests.server.info import ServerInfo, read_server_info, remove_if_ours
-from bench_tests.server.net import clear_proxy
 from bench_tests.server.process import log_tail
 from bench_tests.server.served import Endpoint, Say
 from bench_tests.server.slurm import control as slurm_control

@@ -1,6 +1,6 @@
 """How the job's own side asks a server: standard library alone, for the container's or the node's Python may have no more.
 
-The control plane has server/client.py; both follow the proxies and the TLS rules of server/net.py.
+The control plane has server/client.py; both follow the proxies and the TLS rules of net.py.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import replace
 from http.client import HTTPException
 from typing import Any
 
-from bench_tests.server.net import clear_proxy, tls_context
+from bench_tests.net import clear_proxy, tls_context
 from bench_tests.server.process import Readiness, ServerProcess
 from bench_tests.server.served import Endpoint, Say
 

@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 
 from bench_tests.errors import ServerError, UsageError
+from bench_tests.net import clear_proxy
 from bench_tests.server.client import get
 from bench_tests.server.info import ServerInfo, read_server_info
-from bench_tests.server.net import clear_proxy
 from bench_tests.server.served import Endpoint
 from bench_tests.server.slurm import control as slurm_control
 from bench_tests.server.slurm.control import Job, SlurmAway

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench_tests.errors import BenchError, ServerError, UsageError
+from bench_tests.net import clear_proxy
 from bench_tests.server.info import ServerInfo, default_server_info, read_server_info
-from bench_tests.server.net import clear_proxy
 from bench_tests.server.served import Endpoint, Say
 from bench_tests.server.slurm.control import SlurmAway, look
 from bench_tests.server.slurm.joblog import LINES, last_words
