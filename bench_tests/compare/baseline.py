@@ -20,7 +20,7 @@ from bench_tests.results.schema import PointResult
 from bench_tests.sweep.point import Point
 from bench_tests.sweep.settings import Regression
 
-__all__ = ["Baseline", "Entry", "compare", "read_baseline", "save_baseline"]
+__all__ = ["Baseline", "Entry", "compare", "read_baseline", "sample_of", "save_baseline"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def read_baseline(folder: Path) -> Baseline:
         left_out += [f"{left.path}: {left.reason}" for left in results.left_out]
         for result in results.points:
             if result.measured:
-                found.setdefault(result.case, []).append(Entry(result, _sample(result)))
+                found.setdefault(result.case, []).append(Entry(result, sample_of(result)))
             else:
                 left_out.append(f"{result.source}: it was not measured")
     if not found:
@@ -123,7 +123,7 @@ def compare(
         elif names:  # after an upgrade: what was kept of the old version may stay where it is
             earlier = [entry for entry, found in zip(earlier, found_in, strict=True) if not found]
             passed_over |= dict.fromkeys(names)
-        now.setdefault(point, []).append(_sample(result))
+        now.setdefault(point, []).append(sample_of(result))
         if point not in then:
             then[point] = [entry.sample for entry in earlier]
     for point, entries in kept.items():
@@ -143,7 +143,7 @@ def compare(
     return found, different
 
 
-def _sample(result: PointResult) -> RunSample:
+def sample_of(result: PointResult) -> RunSample:
     """The requests of a run where its records are there and inside of its folder, else its summary figures."""
     if result.records is not None:
         try:

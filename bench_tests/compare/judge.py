@@ -19,7 +19,7 @@ from bench_tests.compare.sweep_noise import PointNoise, group_noise, point_noise
 from bench_tests.compare.table import LogTable
 from bench_tests.sweep.settings import Regression
 
-__all__ = ["DEFAULT_THRESHOLDS", "FigureOfSweep", "Judged", "judge_tables"]
+__all__ = ["DEFAULT_THRESHOLDS", "FigureOfSweep", "Judged", "judge_tables", "needed", "two_sided"]
 
 Floats = NDArray[np.float64]
 DEFAULT_THRESHOLDS: Mapping[str, float] = Regression().counts()
@@ -84,14 +84,14 @@ def judge_tables(
     return Judged(tuple(changes), tuple(overall), strays, tuple(figures))
 
 
-def _two_sided(moved: Floats | float, load: Floats | float, var: Floats | float, df: Floats | float) -> Floats:
+def two_sided(moved: Floats | float, load: Floats | float, var: Floats | float, df: Floats | float) -> Floats:
     """p of a move on the log scale of which the difference of the loads may explain as much as `load`."""
     from scipy.special import stdtr
 
     return np.asarray(2 * stdtr(np.minimum(df, 1e9), -np.maximum(0.0, np.abs(moved) - load) / np.sqrt(var)))
 
 
-def _needed(p: float, load: Floats | float, var: Floats | float, df: Floats | float, edge: float) -> Floats:
+def needed(p: float, load: Floats | float, var: Floats | float, df: Floats | float, edge: float) -> Floats:
     """The smallest slowdown (0.09: 9 %) that is found with a chance of 95 %: beyond the edge and the test, and noise."""
     from scipy.special import stdtrit
 
@@ -100,7 +100,7 @@ def _needed(p: float, load: Floats | float, var: Floats | float, df: Floats | fl
 
 
 def _ask_sweep(figures: Sequence[FigureOfSweep], alpha: float, blind: float) -> list[Change]:
-    p = np.array([float(_two_sided(f.shift.moved, f.shift.load, f.shift.var, f.shift.df)) for f in figures])
+    p = np.array([float(two_sided(f.shift.moved, f.shift.load, f.shift.var, f.shift.df)) for f in figures])
     tail = np.array([f.metric.tail for f in figures])
     adjusted = p.copy()
     parts = {True: TAILS_PART if not tail.all() else 1.0, False: 1 - TAILS_PART if tail.any() else 1.0}
@@ -114,7 +114,7 @@ def _ask_sweep(figures: Sequence[FigureOfSweep], alpha: float, blind: float) -> 
     for i, f in enumerate(figures):
         share = 2 * alpha * parts[bool(tail[i])] / int((tail == tail[i]).sum())
         edge = math.log1p(OVERALL_SHARE * f.factor)
-        visible = float(_needed(share, f.shift.load, f.shift.var, f.shift.df, edge))
+        visible = float(needed(share, f.shift.load, f.shift.var, f.shift.df, edge))
         runs = tuple(int(n[f.table.usable].min()) for n in f.table.runs)
         counts = adjusted[i] <= 2 * alpha and abs(f.shift.moved) > edge
         out.append(_change(None, f, f.shift.moved, f.shift.load, f.shift.var, f.shift.df, float(p[i]), float(adjusted[i]), counts,
@@ -145,11 +145,11 @@ def _asked(f: FigureOfSweep, sweep: Change | None) -> _Asked:
         off = delta - (shift.moved - w * shift.clipped[at]) / (1 - w)
         rest = np.maximum(0.0, shift.own - w**2 * own) / (1 - w) ** 2
         off_var, off_df = add_variances([(own, own_df), (rest, max(shift.df, f.noise.total_df, 1.0))])
-    p = _two_sided(off, load, off_var, off_df)
+    p = two_sided(off, load, off_var, off_df)
     p = np.where((np.abs(off) <= math.log1p(f.factor)) | ((off > 0) != (delta > 0)), 1.0, p)
     if sweep is not None and sweep.verdict in ("regression", "improvement"):
         with_it = (delta > 0) == (shift.moved > 0)  # the sweep's shift stands: it is this point's
-        p = np.where(with_it, np.minimum(p, _two_sided(delta, load, own, own_df)), p)
+        p = np.where(with_it, np.minimum(p, two_sided(delta, load, own, own_df)), p)
     return _Asked(f, at, p, off_var, off_df, total_var, total_df)
 
 
@@ -168,8 +168,8 @@ def _ask_points(
         f, at = a.of, a.at
         p_all = adjusted[len(out) : len(out) + len(at)].tolist()
         moved, load, edge = f.table.delta[at], f.table.allowance[at], math.log1p(f.factor)
-        p_one = _two_sided(moved, load, a.total_var, a.total_df).tolist()
-        visible = _needed(budget * f.metric.weight / float(weights.sum()), load, a.off_var, a.off_df, edge)
+        p_one = two_sided(moved, load, a.total_var, a.total_df).tolist()
+        visible = needed(budget * f.metric.weight / float(weights.sum()), load, a.off_var, a.off_df, edge)
         # a p99 of one point among many sees little: what may stay unseen is asked of the sweep's
         dark = (visible > blind * f.factor) & (not (f.metric.tail and f.metric.name in slow))
         now, then = np.exp(f.table.mean_cur[at]).tolist(), np.exp(f.table.mean_base[at]).tolist()

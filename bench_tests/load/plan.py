@@ -35,6 +35,7 @@ class LoadPlan:
     timeouts: Timeouts = field(default_factory=Timeouts)
     template_adds: int = 0  # tokens that the server's chat template adds to each prompt, as it was measured
     first_serial: int = 0  # the sweep's running number of this run's first prompt: no two prompts may start alike
+    salt: int = 0  # other tokens in prompts of the same lengths
     insecure: bool = False
     report_values: bool = False  # tell each request's latencies while the run goes on, for a verdict that may end it
     worker: int = 0

@@ -66,12 +66,13 @@ def prompt_ids(plan: LoadPlan, pool_size: int, serial: int, isl: int) -> Ids:
     The first token behind the prefix is a permutation of the serial, so that no two prompts of a sweep share more than
     the prefix, as long as it has no more prompts than the pool has ids; beyond that they share one token more.
     """
-    own = _rng(plan.seed, 2**61 + serial).integers(0, pool_size, isl)
+    seed = plan.seed + plan.salt
+    own = _rng(seed, 2**61 + serial).integers(0, pool_size, isl)
     place, number = 0, serial
     while place < isl:
         # multiplying by a number that shares no factor with the pool's size permutes it
         factor = next(f for f in range(pool_size * 5 // 8 | 1, 2 * pool_size + 2, 2) if gcd(f, pool_size) == 1)
-        own[place] = (number * factor + plan.seed) % pool_size
+        own[place] = (number * factor + seed) % pool_size
         number //= pool_size
         place += 1
         if not number and place > 1:  # two tokens for every prompt: so the many share one and not by chance two
@@ -81,12 +82,12 @@ def prompt_ids(plan: LoadPlan, pool_size: int, serial: int, isl: int) -> Ids:
         return np.concatenate([group_ids(plan, pool_size, group_of(plan, prefix, serial)), own])
     if not plan.load.prefix_len:
         return own
-    return np.concatenate([_rng(plan.seed, 2**62).integers(0, pool_size, plan.load.prefix_len), own])
+    return np.concatenate([_rng(seed, 2**62).integers(0, pool_size, plan.load.prefix_len), own])
 
 
 def group_ids(plan: LoadPlan, pool_size: int, group: int) -> Ids:
     """Positions in the pool of a group's prefix; shape (tokens,). Each run of a point has its own, which no cache has yet."""
-    return _rng(plan.seed, GROUPS + (plan.first_serial << 20) + group).integers(
+    return _rng(plan.seed + plan.salt, GROUPS + (plan.first_serial << 20) + group).integers(
         0, pool_size, Prefix(**plan.load.prefix).length(plan.isl)
     )
 

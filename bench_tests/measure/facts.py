@@ -55,6 +55,7 @@ class Facts:
     hosts: Sequence[str] = ()  # that carry the load; empty: this one
     run_id: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}")
     seed: int = 0
+    salt: int = 0  # of the prompts' tokens
     resumes: set[str] = field(default_factory=set)  # earlier sessions whose results this one reuses
     several: str = ""  # that several servers answer by turns, in words: their counters say nothing
     start: int = 0  # which start of a server of ours, from 0

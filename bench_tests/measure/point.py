@@ -116,6 +116,7 @@ class Sweep(Facts):
             num_prompts=self.num_prompts(point),
             num_warmups=profile.num_warmups(point),
             seed=self.seed,
+            salt=self.salt,
             model=replace(
                 profile.model,
                 id=self.model.model,

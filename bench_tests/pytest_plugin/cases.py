@@ -54,7 +54,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
         return None
     option = config.stash[STATE].option
     if collection_path.name == "test_regression.py":
-        return not option("--baseline") or None
+        return not (option("--baseline") or option("--against")) or None
     if collection_path.name == "test_capacity.py":
         return not option("--find") or None
     return bool(option("--find")) or None if collection_path.name == "test_slo_sweep.py" else None

@@ -18,7 +18,7 @@ __all__ = ["github_annotations", "summary_markdown"]
 def summary_markdown(
     measurements: Sequence[Measurement],
     comparison: SweepComparison | None,
-    baseline: Path | None,
+    baseline: Path | str | None,
     pictures: Sequence[Path],
 ) -> str:
     """The verdicts, what changed against the baseline, and where the pictures are."""

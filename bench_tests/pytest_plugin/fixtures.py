@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Generator
+import contextlib
+from collections.abc import AsyncIterator, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -11,11 +12,12 @@ import pytest_asyncio
 
 from bench_tests.calibration.store import load_calibrations
 from bench_tests.compare.regression import SweepComparison
+from bench_tests.compare.sides import compare_sides
 from bench_tests.compare.words import change_line
 from bench_tests.errors import NotMeasured, ServerError, ServerGone, ServerStuck, UsageError
 from bench_tests.load.hosts import load_hosts
 from bench_tests.measure.point import Measurement, Sweep
-from bench_tests.pytest_plugin import restarts
+from bench_tests.pytest_plugin import against, restarts
 from bench_tests.pytest_plugin.bench import Bench
 from bench_tests.pytest_plugin.state import MEASURED, STATE, Session
 from bench_tests.results.lock import FolderLock
@@ -48,6 +50,18 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
         raise
 
 
+@contextlib.contextmanager
+def _or_leave(state: Session) -> Iterator[None]:
+    """Ends the session without a server, or for wrong usage."""
+    try:
+        yield
+    except ServerError as why:
+        state.no_server = str(why)
+        pytest.exit(str(why), returncode=why.exit_code)
+    except UsageError as why:
+        pytest.exit(str(why), returncode=why.exit_code)
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def sweep(request: pytest.FixtureRequest) -> AsyncIterator[Sweep]:
     """The session's server, looked at before the first load, and what is measured on it. Ends the session without."""
@@ -62,26 +76,25 @@ async def sweep(request: pytest.FixtureRequest) -> AsyncIterator[Sweep]:
             with state.terminal.uncaptured() as say:
                 say(f"warning: another sweep writes into {state.results_dir} ({other}): results of the same name replace each "
                     "other; give one of them another --results-dir")  # fmt: skip
-        try:
+        with _or_leave(state), state.terminal.uncaptured() as say:
             choice = state.choice = state.choice or await choose(state.option)
             restarts.check(state, choice)
-            with state.terminal.uncaptured() as say:
-                hosts = load_hosts(state.option("--load-hosts")) if state.option("--load-hosts") else []
-                served = await obtain(choice, state.results_dir / "logs", bool(state.option("--keep-server")), say)
-                model = await look_at(served.endpoint, choice.profile.model.id)
-                probed = await probe(served.endpoint, choice.profile, model)
-        except ServerError as why:
-            state.no_server = str(why)
-            pytest.exit(str(why), returncode=why.exit_code)
-        except UsageError as why:
-            pytest.exit(str(why), returncode=why.exit_code)
+            hosts = load_hosts(state.option("--load-hosts")) if state.option("--load-hosts") else []
+            served = await obtain(choice, state.results_dir / "logs", bool(state.option("--keep-server")), say)
+            model = await look_at(served.endpoint, choice.profile.model.id)
+            probed = await probe(served.endpoint, choice.profile, model)
         metadata = dict(request.config.getoption("metadata", None) or ())  # pytest-metadata's --metadata KEY VALUE
         found = Sweep(probed.profile, served, model, state.results_dir, metadata, load_calibrations(), hosts=hosts)
         found.several = "" if probed.profile.server.counts_apart else probed.several
         found.refused, found.template_tokens = probed.refused, probed.template_tokens
+        with _or_leave(state):
+            state.other = await against.other_server(state, found)
         if choice.profile.slo.mode == "confident":
+            each = (1,) if state.other is None else (2, 2)  # runs a round
             for point, run in state.selected:
-                found.repeated.planned.setdefault(point, []).append(run)
+                for side in filter(None, (found, state.other)):
+                    done = len(each) * (run - 1)
+                    side.repeated.planned.setdefault(point, []).extend(done + 1 + k for k in range(len(each)))
         if state.option("--resume"):
             found.pass_over_prompts()
             found.join_sessions(state.selected)
@@ -102,6 +115,14 @@ async def measured(request: pytest.FixtureRequest, sweep: Sweep) -> Measurement:
     """The measurement of this case's point. Raises NotMeasured (pytest's ERROR) when it could not be measured."""
     state = request.config.stash[STATE]
     point, run = request.param
+    if state.other is not None:
+        state.interrupt.works()
+        counts = await against.measure_round(state, sweep, state.other, point, run, measure)
+        for number in (2 * run - 1, 2 * run):
+            attach(request.node, state.measurements[point, number])
+        if counts.verdict.word == ERROR:
+            raise NotMeasured("; ".join(counts.verdict.messages))
+        return counts
     found = state.measurements.get((point, run))
     if found is None:
         state.interrupt.works()  # a start of the server is ended in order too
@@ -171,6 +192,10 @@ def comparison(request: pytest.FixtureRequest) -> SweepComparison:
     from bench_tests.compare.baseline import compare
 
     state = request.config.stash[STATE]
+    if state.other is not None:
+        a, b = ({key: (m.path, m.result) for key, m in side.items()} for side in (state.measurements, state.others))
+        state.comparison = compare_sides(a, b, state.other.profile.regression)
+        return state.comparison
     if state.baseline is None:
         raise NotMeasured("there is no baseline; name one with --baseline DIR")
     measured = [(m.path, m.result) for m in state.measurements.values()]
@@ -191,6 +216,8 @@ def compared(request: pytest.FixtureRequest, comparison: SweepComparison) -> Poi
     if changes := comparison.of(point):
         request.node.user_properties += [(change.metric, change_line(change)) for change in changes]
         return point
+    if state.other is not None:
+        raise NotMeasured(f"{point}: there is no round in which both servers were measured")
     if point in state.different:
         raise NotMeasured(f"{point}: not comparable with the baseline: {'; '.join(state.different[point])}; compare "
                           "all the same with --allow-different")  # fmt: skip

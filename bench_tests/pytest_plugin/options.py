@@ -15,6 +15,7 @@ import pytest
 from bench_tests.compare.baseline import read_baseline
 from bench_tests.errors import NotMeasured, ServerError, UsageError
 from bench_tests.load.workload.source import lines_of
+from bench_tests.pytest_plugin import against
 from bench_tests.pytest_plugin.pictures import draw
 from bench_tests.pytest_plugin.state import STATE, Session, concerns_us, is_ours
 from bench_tests.server.choose import choose
@@ -122,6 +123,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         state.choice = asyncio.run(choose(state.option))
         _writable(state)
         state.points = selected_points(state.choice.profile, state.option("--point"))
+        against.check(state)
         state.find = find_of(state.option)
         if state.find:
             state.points = searched(state.find, state.choice.profile, state.points)

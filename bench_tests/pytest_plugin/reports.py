@@ -83,7 +83,7 @@ def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pyte
     if not measurements:
         return
     say = terminalreporter.write_line
-    state.terminal.summary(measurements, state.comparison, state.capacities)
+    state.terminal.summary(measurements, state.comparison, state.capacities, state.against)
     if folder := state.option("--save-baseline"):
         try:
             count = save_baseline(Path(folder), [m.path for m in measurements if m.verdict.word != ERROR])
@@ -91,7 +91,7 @@ def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pyte
         except NotMeasured as why:
             say(f"no baseline kept: {why}")
     pictures = [] if state.option("--no-plot") else draw(state, say, details=False)
-    text = summary_markdown(measurements, state.comparison, state.option("--baseline"), pictures)
+    text = summary_markdown(measurements, state.comparison, state.against or state.option("--baseline"), pictures)
     for file in filter(None, (state.option("--summary-md"), os.environ.get("GITHUB_STEP_SUMMARY"))):
         try:
             with open(file, "a", encoding="utf-8") as out:

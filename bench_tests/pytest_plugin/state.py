@@ -10,7 +10,7 @@ import pytest
 from bench_tests.compare.baseline import Baseline
 from bench_tests.compare.capacity import Capacity
 from bench_tests.compare.regression import SweepComparison
-from bench_tests.measure.point import Measurement
+from bench_tests.measure.point import Measurement, Sweep
 from bench_tests.paths import CHECKOUT, PACKAGE
 from bench_tests.pytest_plugin.interrupt import Interrupt
 from bench_tests.pytest_plugin.terminal import Terminal
@@ -31,6 +31,8 @@ class Session:
         self.points: list[Point] = []
         self.workload_lines: list[str] = []  # what is said of a trace or dataset before it is sent
         self.measurements: dict[tuple[Point, int], Measurement] = {}
+        self.other: Sweep | None = None  # the second server of --against
+        self.others: dict[tuple[Point, int], Measurement] = {}  # what was measured on it
         self.not_measured = False  # something could not be measured
         self.no_server = ""  # why there is no server (any more)
         self.selected: list[tuple[Point, int]] = []  # what this session measures
@@ -62,6 +64,11 @@ class Session:
         """Which measurement of how many comes next; a case of the user's own may add some."""
         number = len(self.measurements) + 1
         return number, max(number, len(self.selected))
+
+    @property
+    def against(self) -> str:
+        """The second server's address, for a reader; empty without one."""
+        return self.other.served.endpoint.base_url if self.other else ""
 
     @property
     def runs(self) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 from bench_tests.compare.capacity import Capacity
 from bench_tests.compare.regression import SweepComparison
+from bench_tests.compare.sides import sides_rows
 from bench_tests.compare.words import comparison_lines
 from bench_tests.load.team import Progress
 from bench_tests.markdown import markdown
@@ -122,6 +123,7 @@ class Terminal:
         measurements: Sequence[Measurement],
         comparison: SweepComparison | None,
         capacities: Sequence[Capacity] = (),
+        against: str = "",
     ) -> None:
         """The table of the sweep, and below it what was not as it should be."""
         reporter = self._reporter
@@ -143,7 +145,10 @@ class Terminal:
             for found in capacities:
                 reporter.write_line(found.unclear or found.words)
         if comparison is not None:
-            reporter.section("against the baseline", "=")
+            reporter.section(f"against {against}" if against else "against the baseline", "=")
+            if against:
+                headings, rows = sides_rows(comparison)
+                reporter.write_line(markdown(rows, headings))
             for line in comparison_lines(comparison):
                 reporter.write_line(line)
 

@@ -24,7 +24,7 @@ from bench_tests.sweep.options import apply_options
 from bench_tests.sweep.profile import BUILTIN, Profile, load_profile, profile_for_model
 from bench_tests.sweep.settings import Validity
 
-__all__ = ["Choice", "choose", "obtain"]
+__all__ = ["Choice", "choose", "obtain", "second"]
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,13 @@ async def _choose(option: Callable[[str], Any]) -> Choice:
     if kind == "auto":
         kind = _automatic(profile)
     return Choice(profile, kind, f"--server {option('--server')}", info_path=info_path)
+
+
+def second(choice: Choice, option: Callable[[str], Any]) -> Choice:
+    """The same profile on the server of --against; headers and key are the same for both. Raises UsageError."""
+    base, query = split_url(option("--against"), "--against")
+    endpoint = Endpoint(base, _key(), bool(option("--insecure")), _headers(option("--header")), query)
+    return Choice(choice.profile, "attach", "--against", endpoint)
 
 
 def _key() -> str | None:

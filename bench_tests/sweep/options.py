@@ -228,6 +228,8 @@ OPTIONS = (
     Option("--insecure", "do not verify the server's TLS certificate (recorded in the results)", _TRUE),
     Option("--baseline", "compare with the results in this folder: test_regression.py fails where serving got slower",
            {"metavar": "DIR", "type": _typed(_given)}),
+    Option("--against", "a second live server (B), measured in turn with this session's (A): test_regression.py fails where B is "
+           "slower", {"metavar": "URL", "type": _typed(_given)}),
     Option("--save-baseline", "keep this session's valid results there, to be compared with later", {"metavar": "DIR", "type": _typed(_given)}),
     Option("--allow-different", "compare also with results of another model, engine version, GPU count or settings", _TRUE),
     Option("--summary-md", "append a Markdown summary to this file (also to $GITHUB_STEP_SUMMARY, when it is set)",
