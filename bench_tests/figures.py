@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["FIGURES", "LATENCIES", "Figure", "Latency", "figures_where", "key_of", "label_of"]
+__all__ = ["ECONOMY", "FIGURES", "LATENCIES", "Figure", "Latency", "figures_where", "key_of", "label_of"]
 
 
 @dataclass(frozen=True)
@@ -156,8 +156,21 @@ FIGURES: Mapping[str, Figure] = {
         _run("mean_ttft_front", "mean TTFT in the server's front", "s", "down"),
         _run("mean_ttft_queue", "mean TTFT in the server's queue", "s", "down"),
         _run("mean_ttft_prefill", "mean TTFT in prefill", "s", "down"),
+        # what it took ([power], [cost])
+        _run("energy_j", "GPU energy", "J", "down"),
+        _run("avg_power_w", "average GPU power", "W", "down"),
+        _run("j_per_output_token", "energy an output token", "J", "down", needs_usage=True),
+        _run("j_per_input_token", "energy an input token", "J", "down"),
+        _run("j_per_total_token", "energy a token", "J", "down", needs_usage=True),
+        _run("cost_per_million_output", "cost of a million output tokens", "", "down", needs_usage=True),
+        _run("cost_per_million_input", "cost of a million input tokens", "", "down"),
+        _run("cost_per_million_total", "cost of a million tokens", "", "down", needs_usage=True),
     )
 }
+
+
+#: figures of a run that an objective may be about, and that a run without [power] and [cost] does not have
+ECONOMY = tuple(name for name in FIGURES if name.startswith(("energy_", "avg_power_", "j_per_", "cost_per_")))
 
 
 def figures_where(

@@ -55,7 +55,14 @@ LONGER = {
 }
 
 SLOW = {"transformers", "matplotlib", "scipy", "plotly", "pandas"}  # imported inside of the functions that use them
-THE_JOBS_OWN_SIDE = ("server.serve", "server.wait", "server.slurm.serve", "server.slurm.wait", "server.keeper")
+THE_JOBS_OWN_SIDE = (
+    "server.serve",
+    "server.wait",
+    "server.slurm.serve",
+    "server.slurm.wait",
+    "server.keeper",
+    "server.power_sampler",
+)
 
 
 def modules() -> dict[str, Path]:

@@ -23,11 +23,12 @@ from bench_tests.load.team import LoadRun, Progress, run_load
 from bench_tests.load.workload.source import longest_tokens
 from bench_tests.measure.criterion import criterion_of
 from bench_tests.measure.facts import Facts
-from bench_tests.measure.server_side import ServerSide, Story, tell
+from bench_tests.measure.kept import Kept
+from bench_tests.measure.server_side import ServerSide, tell
 from bench_tests.results.write import write_bytes, write_result
 from bench_tests.server.attach import context_needed, find_vocab
 from bench_tests.server.client import Reply, post_json, why_unhealthy
-from bench_tests.server.metrics import Metrics, several_servers
+from bench_tests.server.metrics import several_servers
 from bench_tests.sweep.point import Point
 from bench_tests.sweep.prefix import Prefix
 from bench_tests.verdict.attained import settled
@@ -53,27 +54,6 @@ class Measurement:
     path: Path
     verdict: Verdict
     kept: bool = False  # from an earlier session (--resume)
-
-
-@dataclass(frozen=True)
-class Kept:
-    """What of the server's side is kept of a run: its counters, its story, its /metrics as they came (a .zip)."""
-
-    counted: Metrics | None = None
-    story: Story = field(default_factory=Story)
-    raw: bytes = b""
-
-    def beside(self, folder: Path, name: str) -> Story:
-        """The story, when the files that it names have been written beside the records. Raises NotMeasured."""
-        files = {"raw": (f"{name}.metrics.zip", self.raw)}
-        if self.story.series:
-            files["series"] = (f"{name}.server.npz", self.story.save_series())
-        named = {}
-        for what, (file, data) in files.items():
-            if data:
-                write_bytes(folder / file, data)
-                named[what] = f"{folder.name}/{file}"
-        return Story({**self.story.facts, **named}, self.story.series) if self.story.facts else self.story
 
 
 @dataclass
@@ -176,7 +156,7 @@ class Sweep(Facts):
         except NotMeasured as why:
             return self._keep(point, run, started, None, None, Verdict(ERROR, (str(why),)), [])
         endpoint = self.served.endpoint
-        side = ServerSide(self.sources, self.model.model)
+        side = ServerSide(self.sources, self.model.model, self.meter())
         before = await side.start()
         if self.profile.load.server_profile:
             self.own_notes = _profiling(await post_json(endpoint, "/start_profile", {}))
@@ -188,29 +168,30 @@ class Sweep(Facts):
             load = await run_load(plan, launcher=launcher, gone=self.served.gone, enough=enough, show=side.watch(show))
         except (NotMeasured, UsageError) as why:
             measurement = self._keep(point, run, started, plan, None, Verdict(ERROR, (str(why),)), [])
+            await side.close()
             ending = why.ending if isinstance(why, EndedEarly) else Ending(words=str(why))
             await self._still_there(ending)
             return measurement
         finally:
-            await side.sampler.cancel()
+            await side.cancel()
             if self.profile.load.server_profile:
                 await post_json(endpoint, "/stop_profile", {})
-        counted = await side.stop()
+        counted = await side.stop(load)
         if not self.several and not self.profile.server.counts_apart and counted.changes(before):
             self.several = await several_servers(endpoint, self.model.model, counted)
-        story = tell(side, load, self.several, bool(self.hosts))
+        story = self.with_economy(tell(side, load, self.several, bool(self.hosts)), side, point, load)
         facts = self.run_facts(point, load, before, counted, story)
         checks = check_run(load.records, facts, self.profile.validity)
         objectives = self.profile.slo.objectives(point)
         ended = early.finish(load.records) if early else None
         block = self.block(point)
         repeats = self.repeated.of(point, run, block)
-        verdict = decide(load.records, objectives, self.profile.slo.mode, checks, ended, block, repeats)
+        verdict = decide(load.records, objectives, self.profile.slo.mode, checks, ended, block, repeats, story.figures)
         if ended is not None:
             verdict = settled(verdict, load.records, criterion, ended)
         if all(check.ok for check in checks):
             self.repeated.take(point, run, load.records, block)
-        kept = Kept(counted.since(before), story, side.sampler.pack() if len(side.sampler.rounds) > 1 else b"")
+        kept = Kept(counted.since(before), story, side.raw())
         measurement = self._keep(point, run, started, plan, load, verdict, checks, kept)
         if load.ending.kind is End.INTERRUPTED:
             raise asyncio.CancelledError  # the session's loop makes a KeyboardInterrupt of it

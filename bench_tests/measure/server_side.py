@@ -14,13 +14,16 @@ from typing import Any
 
 import numpy as np
 
+from bench_tests.figures import ECONOMY
 from bench_tests.load.records import COMPLETED, Records
 from bench_tests.load.team import LoadRun, Progress
 from bench_tests.server.metrics import Histogram, Metrics, merged
+from bench_tests.server.power import PowerMeter, PowerReading
 from bench_tests.server.sampler import OFF, Sampler, Source
+from bench_tests.verdict.checks.check import Check
 from bench_tests.verdict.spikes import spike_words, spikes
 
-__all__ = ["Reading", "ServerSide", "Story", "tell"]
+__all__ = ["Reading", "ServerSide", "Story", "tell", "zero_of"]
 
 SERIES = (
     "running", "waiting", "kv_cache", "preemptions", "cached_tokens", "prompt_tokens", "computed_tokens",
@@ -45,12 +48,16 @@ class Story:
 
     facts: Mapping[str, Any] = field(default_factory=dict)
     series: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    economy: Mapping[str, float | None] = field(default_factory=lambda: dict.fromkeys(ECONOMY))
+    power: Mapping[str, Any] = field(default_factory=dict)
+    checks: Sequence[Check] = ()
 
     @property
     def figures(self) -> dict[str, float | None]:
         """The rows of the table of figures."""
         parts = self.facts.get("ttft") or {}
-        return {f"mean_ttft_{name}": parts.get(f"{name}_s") for name in ("server", "client_and_network", *PARTS)}
+        names = ("server", "client_and_network", *PARTS)
+        return {f"mean_ttft_{name}": parts.get(f"{name}_s") for name in names} | dict(self.economy)
 
     def save_series(self) -> bytes:
         """The series as the bytes of an .npz file."""
@@ -64,16 +71,20 @@ PARTS = ("front", "queue", "prefill")
 
 
 class ServerSide:
-    """Reads a server's /metrics around and beside one load."""
+    """Reads a server's /metrics, and the energy of its GPUs where that is asked for, around and beside one load."""
 
-    def __init__(self, sources: Sequence[Source], model: str) -> None:
+    def __init__(self, sources: Sequence[Source], model: str, meter: PowerMeter | None = None) -> None:
         self.sampler = Sampler(sources)
+        self.meter = meter
+        self.energy: PowerReading | None = None
         self.model = model
         self.readings: list[Reading] = []
 
     async def start(self) -> Metrics:
         """The reading before the load."""
         await self.sampler.start()
+        if self.meter is not None:
+            await self.meter.start()
         return self._read(0)
 
     def watch(self, show: Callable[[Progress], None] | None) -> Callable[[Progress], None]:
@@ -90,9 +101,29 @@ class ServerSide:
 
         return see
 
-    async def stop(self) -> Metrics:
+    async def cancel(self) -> None:
+        """No reading beside the load any more; what was started for the energy goes on until stop() where it can."""
+        await self.sampler.cancel()
+
+    async def close(self) -> None:
+        """The end where there was no load: what was started for the energy ends too."""
+        await self.cancel()
+        if self.meter is not None:
+            await self.meter.cancel()
+
+    def raw(self) -> dict[str, tuple[str, bytes]]:
+        """What is kept as it came."""
+        found = {"raw": ("metrics.zip", self.sampler.pack())} if len(self.sampler.rounds) > 1 else {}
+        if self.energy is not None:
+            found["power"] = (f"power.{self.energy.ending}", self.energy.raw)
+        return found
+
+    async def stop(self, load: LoadRun) -> Metrics:
         """The reading after the load; all of them are parsed now, when nothing is timed any more."""
         await self.sampler.stop()
+        if self.meter is not None:
+            ends = load.records.last_s[~np.isnan(load.records.last_s)]
+            self.energy = await self.meter.stop(zero_of(load) + float(ends.max()) if len(ends) else 0.0)
         self.readings = await asyncio.to_thread(self._read_all)
         return self._read(-1)
 
@@ -110,6 +141,11 @@ class ServerSide:
         return found
 
 
+def zero_of(load: LoadRun) -> float:
+    """The zero of a run's records as Unix time, seconds; NaN where no load process told it."""
+    return min((float(stats["zero_unix_s"]) for stats in load.stats if "zero_unix_s" in stats), default=math.nan)
+
+
 def tell(side: ServerSide, load: LoadRun, several: str = "", remote: bool = False) -> Story:
     """The story of one run. `several`: why its counters are no witness; `remote`: other hosts' clocks timed the load."""
     readings = [reading for reading in side.readings if reading.metrics.values]
@@ -118,7 +154,7 @@ def tell(side: ServerSide, load: LoadRun, several: str = "", remote: bool = Fals
     missing = several or next((r.metrics.missing for r in side.readings if not r.metrics.values), "")
     if several or len(readings) < 2:
         return Story(about | {"missing": missing or OFF})
-    zero_s = min((float(stats["zero_unix_s"]) for stats in load.stats if "zero_unix_s" in stats), default=math.nan)
+    zero_s = zero_of(load)
     boundary = None if remote or load.records.continuous else zero_s
     facts = about | _attribution(readings, load.records, boundary) | _tokens(readings, load.records)
     begun = [r for r in readings if not r.asked_s < zero_s]

@@ -17,6 +17,7 @@ from bench_tests.errors import ServerError, UsageError
 from bench_tests.server.attach import AttachedServer, look_at
 from bench_tests.server.client import must_ask_for_its_key
 from bench_tests.server.info import ServerInfo, default_server_info, read_server_info
+from bench_tests.server.power import check_power
 from bench_tests.server.sampler import sources_of
 from bench_tests.server.served import Endpoint, Say, Served
 from bench_tests.server.url import mask_url, split_url
@@ -43,6 +44,7 @@ async def choose(option: Callable[[str], Any]) -> Choice:
     """Settle the profile and the kind of server. Asks a server only where its model has to name the profile."""
     choice = await _choose(option)
     sources_of(choice.profile.server, choice.endpoint or Endpoint("http://localhost"))  # wrong URLs are told now
+    check_power(choice.profile.power)
     return choice
 
 
@@ -202,4 +204,6 @@ async def _attached(choice: Choice, endpoint: Endpoint, say: Say) -> Served:
         return await SlurmServer.attach(info, choice.profile, choice.info_path, say, like=endpoint)
     await must_ask_for_its_key(endpoint, info.api_key if info is not None else None)
     extra = {"job_id": info.job_id, "hostname": info.hostname} if info is not None and info.job_id else {}
+    if info is not None and info.power_file:
+        extra["power_file"] = info.power_file
     return AttachedServer(endpoint, choice.source, extra=extra)

@@ -22,6 +22,7 @@ __all__ = ["MAX_BYTES", "ServerInfo", "default_server_info", "read_server_info",
 MAX_BYTES = 64 * 1024  # a real one has a few hundred
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+\[\]-]{0,63}")  # never starts with '-': it becomes an argument
 _API_KEY = re.compile(r"[\x21-\x7e]{1,4096}")  # what a header can carry
+_POWER_FILE = re.compile(r"/[\x20-\x7e]{1,900}/power-[A-Za-z0-9_.+\[\]-]{1,80}\.\{host\}\.jsonl")
 _HOST = re.compile(r"[A-Za-z0-9._:%-]{1,253}")
 
 
@@ -37,6 +38,7 @@ class ServerInfo:
     started: str | None = None  # UTC, ISO 8601
     hostname: str | None = None
     port: int | None = None
+    power_file: str | None = None  # what each node's power sampler writes, {host} being the node's name
 
 
 _KEYS = tuple(spec.name for spec in fields(ServerInfo) if spec.name != "url")
@@ -174,6 +176,9 @@ def _value(name: str, value: str, where: str) -> str:
     elif name == "port":
         if not (value.isascii() and value.isdigit() and 0 < int(value[:9]) < 65536 and len(value) < 6):
             raise UsageError(f"{where}: port {_shown(value)}; expected a number from 1 to 65535")
+    elif name == "power_file":
+        if not _POWER_FILE.fullmatch(value):
+            raise UsageError(f"{where}: power_file {_shown(value)}; expected /FOLDER/power-JOB.{{host}}.jsonl")
     elif len(value) > 1000 or not value.isprintable():
         raise UsageError(f"{where}: {name} {_shown(value)}; expected one line of printable text")
     return value

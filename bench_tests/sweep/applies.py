@@ -56,7 +56,8 @@ def _chat_applies(profile: Profile) -> None:
     limits = [*slo.limits_s, *(metric for one in slo.overrides for metric in one.limits_s)]
     limits += [f"goodput {name}" for name in (profile.goodput.limits_s if profile.goodput else ())]
     for name in limits:
-        if LATENCIES[name.split("_")[-1].split()[-1]].chat:
+        latency = LATENCIES.get(name.split("_")[-1].split()[-1])  # none: a figure of the whole run
+        if latency is not None and latency.chat:
             raise UsageError(f"{profile.source}: {name} is told by a chat's events alone; give --endpoint chat")
     for name, off in (("chat_template_kwargs", {}), ("template_tokens", "extra")):
         if getattr(load, name) != off:

@@ -16,6 +16,7 @@ from typing import Any
 
 from bench_tests.errors import UsageError
 from bench_tests.sweep import keys, serving, settings
+from bench_tests.sweep.cost import Cost, Power
 from bench_tests.sweep.point import Point, grid, loads
 from bench_tests.sweep.slo import Goodput, Slo, parse_goodput, parse_slo_table
 from bench_tests.sweep.workload import Workload
@@ -37,6 +38,8 @@ TABLES: dict[str, type] = {
     "container": serving.Container,
     "slurm": serving.Slurm,
     "sim": serving.Sim,
+    "power": Power,
+    "cost": Cost,
 }
 TOP_KEYS = ("name", "base", "description", "goodput", "slo")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # it becomes part of file names
@@ -61,6 +64,8 @@ class Profile:
     container: serving.Container = field(default_factory=serving.Container)
     slurm: serving.Slurm = field(default_factory=serving.Slurm)
     sim: serving.Sim = field(default_factory=serving.Sim)
+    power: Power = field(default_factory=Power)
+    cost: Cost = field(default_factory=Cost)
     slo: Slo = field(default_factory=Slo)
     goodput: Goodput | None = None
     sizes_said: bool = False  # whether the file names a parallel size of the server

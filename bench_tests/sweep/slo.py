@@ -5,13 +5,14 @@ Knows points, units and the errors.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from bench_tests.errors import UsageError
-from bench_tests.figures import LATENCIES
+from bench_tests.figures import ECONOMY, FIGURES, LATENCIES, label_of
 from bench_tests.sweep.point import AXES, Point
 from bench_tests.sweep.units import format_s, parse_duration_s
 
@@ -23,13 +24,15 @@ _METRIC = re.compile(rf"(mean|median|p\d{{1,2}}(?:\.\d+)?)_({'|'.join(LATENCIES)
 
 
 def _is_metric(text: str) -> bool:
+    if text in ECONOMY:
+        return True
     found = _METRIC.fullmatch(text)
     return found is not None and (not found[1].startswith("p") or float(found[1][1:]) > 0)
 
 
 @dataclass(frozen=True)
 class Objective:
-    """`metric` (`p99_ttft`) of a point must be at most `limit_s` seconds."""
+    """`metric` (`p99_ttft`) of a point must be at most `limit_s` seconds; a figure of ECONOMY, so many of its own units."""
 
     metric: str
     limit_s: float
@@ -42,16 +45,20 @@ class Objective:
 
     @property
     def latency(self) -> str:
-        """Which latency it speaks of: a name in LATENCIES."""
-        return self.metric.rpartition("_")[2]
+        """Which latency it speaks of: a name in LATENCIES; "" for a figure of the whole run."""
+        return "" if self.metric in ECONOMY else self.metric.rpartition("_")[2]
 
     @property
     def quantile(self) -> float | None:
-        """The quantile in 0 to 1; None for the mean."""
+        """The quantile in 0 to 1; None for the mean, and for a figure of the whole run."""
+        if not self.latency:
+            return None
         stat = self.metric.partition("_")[0]
         return None if stat == "mean" else 0.5 if stat == "median" else float(stat[1:]) / 100
 
     def __str__(self) -> str:
+        if not self.latency:
+            return f"{label_of(self.metric)} ≤ {self.limit_s:g} {FIGURES[self.metric].unit}".rstrip()
         stat, _, latency = self.metric.partition("_")
         return f"{stat} {LATENCIES[latency].label} ≤ {format_s(self.limit_s)}"
 
@@ -115,7 +122,7 @@ def parse_objectives(text: str, where: str = "--slo") -> dict[str, float]:
         metric, sign, limit = part.partition("<=")
         if not sign:
             raise UsageError(f"{where}: {part!r}: expected METRIC<=LIMIT such as p99_ttft<=2s,p99_tpot<=50ms")
-        objective = Objective(metric.strip(), _with_unit(limit, f"{where} {metric.strip()}"))
+        objective = Objective(metric.strip(), _limit(metric.strip(), limit, f"{where} {metric.strip()}"))
         if objective.metric in limits:
             raise UsageError(f"{where}: {objective.metric} is given twice; keep one")
         limits[objective.metric] = objective.limit_s
@@ -145,6 +152,29 @@ def _with_unit(limit: str, where: str) -> float:
     if limit.strip()[-1].isdigit() or limit.strip().endswith("."):
         raise UsageError(f"{where}: {limit.strip()!r} has no unit; expected e.g. {limit.strip()}ms or {limit.strip()}s")
     return seconds
+
+
+def _limit(metric: str, text: str, where: str) -> float:
+    """A limit on the command line: a duration with its unit; of a figure of ECONOMY a number, with its unit or without."""
+    return _amount(metric, text, where) if metric in ECONOMY else _with_unit(text, where)
+
+
+def _of_table(metric: str, value: object, where: str) -> float:
+    return _amount(metric, value, where) if metric in ECONOMY else parse_duration_s(value, where)
+
+
+def _amount(metric: str, value: object, where: str) -> float:
+    text = value.strip().removesuffix(FIGURES[metric].unit or "\0").strip() if isinstance(value, str) else value
+    try:
+        number = math.nan if isinstance(text, bool) else float(text)  # type: ignore[arg-type]  # what it refuses is told
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 < number < math.inf:
+        unit = FIGURES[metric].unit
+        raise UsageError(
+            f"{where}: {value!r}; expected a number above 0{f', in {unit}' if unit else ''}, such as 0.9{unit}"
+        )
+    return number
 
 
 def parse_slo_table(table: Mapping[str, Any], where: str) -> Slo:
@@ -190,5 +220,5 @@ def _limits(table: Mapping[str, Any], where: str, others: Sequence[str]) -> dict
             continue
         if not _is_metric(key):
             raise UsageError(f"{where}: unknown key {key!r}; expected {', '.join(others)} or a metric such as p99_ttft")
-        limits[key] = None if value == "none" else parse_duration_s(value, f"{where} {key}")
+        limits[key] = None if value == "none" else _of_table(key, value, f"{where} {key}")
     return limits

@@ -9,7 +9,7 @@ from typing import Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from bench_tests.figures import LATENCIES, label_of
+from bench_tests.figures import FIGURES, LATENCIES, label_of
 from bench_tests.load.records import Records
 from bench_tests.sweep.slo import Objective
 from bench_tests.sweep.units import format_apart, format_range, format_s
@@ -41,6 +41,7 @@ def decide(
     early: Mapping[str, str] | None = None,
     block: int = 1,
     repeats: Repeats | None = None,
+    figures: Mapping[str, float | None] | None = None,
 ) -> Verdict:
     """Judge a run. What is not valid is an ERROR whatever its figures; without objectives what is measured passes.
 
@@ -68,6 +69,13 @@ def decide(
     held: list[str] = []
     for objective in objectives:
         name = objective.latency
+        if not name:  # a figure of the whole run
+            value = (figures or {}).get(objective.metric)
+            if value is None:
+                unclear.append(f"{objective}: not known ([power] and [cost] say where from)")
+            else:
+                (held if value <= objective.limit_s else failed).append(_amount_words(objective, value))
+            continue
         if not len(values[name]):
             unclear.append(f"{objective}: no request has a {LATENCIES[name].label} (one token each?)")
             continue
@@ -135,6 +143,18 @@ def _from_send(objective: Objective, sent: Mapping[str, NDArray[np.float64]]) ->
     stat, _, latency = objective.metric.partition("_")
     value = figure(sent[latency], stat) if latency in ("ttft", "ttfat", "e2el") else None
     return "" if value is None else f" from the scheduled time; {format_s(value)} from the send"
+
+
+def _amount_words(objective: Objective, value: float) -> str:
+    """`energy an output token 0.951 J > 0.9 J (+6 %)`."""
+    unit, sign = FIGURES[objective.metric].unit, ">" if value > objective.limit_s else "≤"
+    over = (
+        f"{value / objective.limit_s - 1:+.2g}"
+        if abs(value / objective.limit_s - 1) < 0.005
+        else f"{value / objective.limit_s - 1:+.0%}"
+    )
+    shown = f"{label_of(objective.metric)} {value:.4g} {unit}".rstrip()
+    return f"{shown} {sign} {objective.limit_s:g} {unit}".rstrip() + f" ({over.replace('%', ' %')})"
 
 
 def _mean_words(objective: Objective, mean: float, n: int) -> str:

@@ -229,6 +229,7 @@ class SlurmServer:
             "partition": job.partition,
             "restarts": job.restarts,
             "slurm_version": self._version,
+            **({"power_file": self.info.power_file} if self.info and self.info.power_file else {}),
         }
 
     async def stop(self) -> None:

@@ -31,6 +31,7 @@ from bench_tests.server.slurm.node import (
     reachable_name,
     with_defaults,
 )
+from bench_tests.server.slurm.power import JobPower
 from bench_tests.server.slurm.request import profile_argument
 from bench_tests.server.slurm.step import Head, as_step, is_step, on_each
 from bench_tests.sweep.profile import Profile, load_profile
@@ -85,9 +86,12 @@ def _serve(profile: Profile, path: Path, host: str, no_container: bool, log: Pat
         argv = resolved(command.argv, env, profile.source)
         stop = Stop()  # before the server is there: a TERM that comes while it starts must find the handler
         process = ServerProcess(argv, env, log, stop_timeout_s=profile.server.stop_timeout, secret=key)
+        power = JobPower(profile, environ, job_id)
         try:
-            return _publish_and_wait(profile, path, Endpoint(_at(host, lease.port), key), process, stop, name, job_id)
+            near = Endpoint(_at(host, lease.port), key)
+            return _publish_and_wait(profile, path, near, process, stop, name, job_id, power.file or None)
         finally:
+            power.end()
             stop.unpublish()
             end(process, job_id if step else None, profile.server.stop_timeout, _say)
             if stop.asked:
@@ -98,7 +102,14 @@ def _serve(profile: Profile, path: Path, host: str, no_container: bool, log: Pat
 
 
 def _publish_and_wait(
-    profile: Profile, path: Path, near: Endpoint, process: ServerProcess, stop: Stop, name: str, job_id: str
+    profile: Profile,
+    path: Path,
+    near: Endpoint,
+    process: ServerProcess,
+    stop: Stop,
+    name: str,
+    job_id: str,
+    power_file: str | None,
 ) -> int:
     port = int(near.base_url.rpartition(":")[2])
     url, started = f"http://{name}:{port}", datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -119,7 +130,8 @@ def _publish_and_wait(
     stop.unpublish = partial(remove_if_ours, path, job_id, started)
     if stop.asked:
         return _TERMINATED
-    write_server_info(path, ServerInfo(url, named, profile.model.id, job_id, near.api_key, started, name, port))
+    info = ServerInfo(url, named, profile.model.id, job_id, near.api_key, started, name, port, power_file)
+    write_server_info(path, info)
     if stop.asked:  # it came while the file was written
         return _TERMINATED
     _say(f"serving {profile.model.id} (profile {profile.name}) at {url}, job {job_id}, see {path}")
