@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from bench_tests.figures import ECONOMY
 from bench_tests.load.records import Records
-from bench_tests.server.power import PowerReading
+from bench_tests.load.team import LoadRun
+from bench_tests.measure.server_side import Story, zero_of
+from bench_tests.server.power import PowerMeter, PowerReading
+from bench_tests.server.served import Served
 from bench_tests.sweep.cost import Cost, Power
+from bench_tests.sweep.point import Point
+from bench_tests.sweep.profile import Profile
 from bench_tests.sweep.slo import Objective
 from bench_tests.verdict.checks.check import Check
 from bench_tests.verdict.energy import AGREE, Energy, GpuPower, energy_of
 from bench_tests.verdict.summary import steady_window, summarize
 
-__all__ = ["Economy", "economy", "measured_window"]
+__all__ = ["Economy", "economy", "measured_window", "meter_of", "with_economy"]
 
 SIDES = (("output", "output_throughput"), ("input", "input_throughput"), ("total", "total_token_throughput"))
 
@@ -29,6 +34,28 @@ class Economy:
     figures: dict[str, float | None] = field(default_factory=lambda: dict.fromkeys(ECONOMY))
     power: dict[str, Any] = field(default_factory=dict)
     checks: tuple[Check, ...] = ()
+
+
+def meter_of(power: Power, served: Served) -> PowerMeter | None:
+    """What reads the energy of the server's GPUs; None where nothing is to."""
+    return PowerMeter(power, served) if power.source != "none" else None
+
+
+def with_economy(
+    story: Story, reading: PowerReading | None, load: LoadRun, point: Point, profile: Profile, gpus: int | None
+) -> Story:
+    """The story with what the point took of energy and money."""
+    found = economy(
+        load.records,
+        point.conc,
+        zero_of(load),
+        profile.power,
+        reading,
+        profile.cost,
+        gpus,
+        profile.slo.objectives(point),
+    )
+    return replace(story, economy=found.figures, power=found.power, checks=found.checks)
 
 
 def measured_window(records: Records, conc: int) -> tuple[float, float] | None:

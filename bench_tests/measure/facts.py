@@ -6,7 +6,7 @@ import math
 import os
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,11 @@ from bench_tests.load.records import Records
 from bench_tests.load.team import LoadRun
 from bench_tests.load.workload.source import facts_of, mean_rate, request_count, shareable_tokens
 from bench_tests.measure.counters import count
-from bench_tests.measure.economy import economy
-from bench_tests.measure.server_side import ServerSide, Story, zero_of
+from bench_tests.measure.server_side import Story
 from bench_tests.results.names import result_name
 from bench_tests.results.schema import SCHEMA_VERSION
 from bench_tests.server.attach import ServedModel
 from bench_tests.server.metrics import Metrics
-from bench_tests.server.power import PowerMeter
 from bench_tests.server.sampler import Source, sources_of
 from bench_tests.server.served import Served
 from bench_tests.server.slurm.request import CPUS_PER_GPU
@@ -245,18 +243,6 @@ class Facts:
     def sources(self) -> tuple[Source, ...]:
         """Whose /metrics are read."""
         return sources_of(self.profile.server, self.served.endpoint)
-
-    def meter(self) -> PowerMeter | None:
-        """What reads the energy of the server's GPUs; None where nothing does."""
-        return PowerMeter(self.profile.power, self.served) if self.profile.power.source != "none" else None
-
-    def with_economy(self, story: Story, side: ServerSide, point: Point, load: LoadRun) -> Story:
-        """The story with what the point took of energy and money."""
-        found = economy(
-            load.records, point.conc, zero_of(load), self.profile.power, side.energy, self.profile.cost, self.gpus,
-            self.profile.slo.objectives(point),
-        )  # fmt: skip
-        return replace(story, economy=found.figures, power=found.power, checks=found.checks)
 
     def run_facts(self, point: Point, load: LoadRun, before: Metrics, after: Metrics, story: Story) -> RunFacts:
         counted = count(before, after, load.records, self.several)

@@ -22,6 +22,7 @@ from bench_tests.load.records import KINDS, Records
 from bench_tests.load.team import LoadRun, Progress, run_load
 from bench_tests.load.workload.source import longest_tokens
 from bench_tests.measure.criterion import criterion_of
+from bench_tests.measure.economy import meter_of, with_economy
 from bench_tests.measure.facts import Facts
 from bench_tests.measure.kept import Kept
 from bench_tests.measure.server_side import ServerSide, tell
@@ -156,7 +157,7 @@ class Sweep(Facts):
         except NotMeasured as why:
             return self._keep(point, run, started, None, None, Verdict(ERROR, (str(why),)), [])
         endpoint = self.served.endpoint
-        side = ServerSide(self.sources, self.model.model, self.meter())
+        side = ServerSide(self.sources, self.model.model, meter_of(self.profile.power, self.served))
         before = await side.start()
         if self.profile.load.server_profile:
             self.own_notes = _profiling(await post_json(endpoint, "/start_profile", {}))
@@ -179,7 +180,8 @@ class Sweep(Facts):
         counted = await side.stop(load)
         if not self.several and not self.profile.server.counts_apart and counted.changes(before):
             self.several = await several_servers(endpoint, self.model.model, counted)
-        story = self.with_economy(tell(side, load, self.several, bool(self.hosts)), side, point, load)
+        told = tell(side, load, self.several, bool(self.hosts))
+        story = with_economy(told, side.energy, load, point, self.profile, self.gpus)
         facts = self.run_facts(point, load, before, counted, story)
         checks = check_run(load.records, facts, self.profile.validity)
         objectives = self.profile.slo.objectives(point)
