@@ -218,13 +218,12 @@ class SlurmServer:
     def facts(self) -> dict[str, Any]:
         """Job id, node list, GPUs of the job (over all nodes), partition, restarts, Slurm's version."""
         job = self._seen.job or Job(self.job_id, "UNKNOWN")
-        expected = gpus_per_node(self._profile) * self._profile.server.nodes
         return {
             "kind": self.kind,
             "job_id": self.job_id,
             "nodes": job.nodes,
             "num_nodes": job.num_nodes,
-            "job_gpus": expected if job.gpus is None else job.gpus,
+            "job_gpus": gpus_per_node(self._profile) * self._profile.server.nodes if job.gpus is None else job.gpus,
             "job_cpus": job.cpus or None,
             "partition": job.partition,
             "restarts": job.restarts,
