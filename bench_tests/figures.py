@@ -1,6 +1,6 @@
 """The one table of figures: what a result can say in numbers. A new figure is a row here.
 
-Summary, objectives, checks, comparison, tables, pictures and docs go by it. Imports nothing of this package.
+Summary, objectives, checks, comparison, tables, pictures and docs follow it. Imports nothing of this package.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Figure:
     `name`: its key in a result file. `unit`: `s`, `tok/s`, `req/s`, `tokens`, `requests`. `of`: a statistic over requests, or
     a figure of the whole run. `better`: which way is better, `""` where neither is. `latency`, `statistic`: of which time,
     which statistic (`mean`, `median`, `std`, `pNN`). `interval`: it has a 95 % interval in `ci95`. `column`: its heading in
-    the terminal's table. `compared`: it is drawn where runs are compared. `headline`: what a reader goes by where nothing is
+    the terminal's table. `compared`: it is drawn where runs are compared. `headline`: what a reader relies on where nothing is
     asserted.
     """
 

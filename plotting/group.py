@@ -201,7 +201,7 @@ def _day(date: str) -> str | None:
 def split(points: Iterable[PointResult]) -> list[Group]:
     """The groups in `points`, the largest first.
 
-    One group is what results share that answer the same question of the same server (`group_key`), and one OSL: other
+    One group is what results share that are comparable (`group_key`), and one OSL: other
     parallel sizes, another configuration, version or kind of load are another group.
     """
     found: dict[tuple[object, ...], list[PointResult]] = {}

@@ -1,6 +1,6 @@
 """Measures this client on this host: its figures against the truth log of the simulated server, load by load.
 
-Knows the client, the simulated server and where calibrations are kept; `pytest --calibrate` runs it.
+`pytest --calibrate` runs it.
 """
 
 from __future__ import annotations

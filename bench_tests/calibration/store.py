@@ -1,7 +1,7 @@
 """What a calibration found, as a file of this host: up to which load this client was true here.
 
 Kept in $XDG_CACHE_HOME/bench-tests/calibration (~/.cache by default) and not among results: it is a property of the
-host and not of what was measured from it. A result carries what it relied on. Knows the errors and how to write a file.
+host and not of what was measured from it. A result carries what it relied on.
 """
 
 from __future__ import annotations

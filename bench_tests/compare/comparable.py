@@ -1,4 +1,4 @@
-"""Whether two results ask the same question of the same server: one key, for baseline, resume, pictures and report.
+"""Whether two results are comparable: one key, for baseline, resume, pictures and report.
 
 A setting that an older file lacks is its default, so that an upgrade of the suite leaves every kept result comparable. What
 a foreign file doesn't say, and what nobody knows of a server, differs from nothing.

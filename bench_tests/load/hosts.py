@@ -1,6 +1,6 @@
 """Load processes on several hosts of a Slurm allocation: which hosts, and how a process gets onto one.
 
-Knows the errors. The processes speak by pipes, and srun carries pipes: nothing else is different from one host.
+The processes speak by pipes, and srun carries pipes: nothing else is different from one host.
 """
 
 from __future__ import annotations

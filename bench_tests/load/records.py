@@ -1,6 +1,6 @@
 """The raw outcome of each request of a run, as arrays; what the client writes and everything later reads.
 
-Knows numpy and nothing else of this package, so that a reader of old files needs no client.
+Depends on numpy alone, so that a reader of old files needs no client.
 """
 
 from __future__ import annotations

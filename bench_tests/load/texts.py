@@ -60,7 +60,7 @@ def exact_text(tokenizer: Any, ids: Iterable[int], special: bool = True) -> str:
     count = len(want) - own
     if count < 1:
         raise UsageError(
-            f"prompt_format text: ISL {len(want)} leaves no room beside {own} special tokens; use a longer one"
+            f"prompt_format text: ISL {len(want)} leaves no tokens beside {own} special tokens; use a longer one"
         )
 
     def decoded(body: list[int]) -> str:

@@ -127,7 +127,7 @@ class Sweep(Facts):
         self.resumes |= {str(found.result["run_id"]) for found in reused if found and found.result.get("run_id")}
 
     def kept(self, point: Point, run: int) -> Measurement | None:
-        """A valid result of an earlier session that answers the same question of the same server, if there is one."""
+        """A valid result of an earlier session that is comparable, if there is one."""
         path = self.path(point, run)
         asked = {"server": self.server_facts(), "settings": self.settings(point), "slo": self.slo(point)}
         result = answer_of(path, asked)
@@ -265,9 +265,7 @@ def _profiling(answer: Reply | None) -> list[Check]:
     if answer is not None and answer.status < 300:
         return []
     said = "no answer" if answer is None else answer.words()
-    mend = "vLLM has it where it was started with a profiler (VLLM_TORCH_PROFILER_DIR or --profiler-config)"
+    fix = "vLLM has it where it was started with a profiler (VLLM_TORCH_PROFILER_DIR or --profiler-config)"
     return [
-        Check(
-            "server_profile", True, None, None, "", f"the server does not profile: /start_profile says {said}; {mend}"
-        )
+        Check("server_profile", True, None, None, "", f"the server does not profile: /start_profile says {said}; {fix}")
     ]

@@ -1,4 +1,4 @@
-"""A sweep's outcome as Markdown for a CI job's page, and as annotations. Knows measurements and the comparison."""
+"""A sweep's outcome as Markdown for a CI job's page, and as annotations."""
 
 from __future__ import annotations
 

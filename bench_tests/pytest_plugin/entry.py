@@ -44,7 +44,7 @@ def join_values(
 ) -> list[str]:
     """`--results-dir /scratch/run1` as `--results-dir=/scratch/run1` where that exists outside of the folder `here`.
 
-    pytest takes such a value for a folder of tests, whose configuration it would go by. `also`: the name that an option has
+    pytest takes such a value for a folder of tests, whose configuration it would read. `also`: the name that an option has
     with an equals sign, where its own is refused.
     """
     found: list[str] = []

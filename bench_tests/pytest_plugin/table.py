@@ -1,4 +1,4 @@
-"""The table of a sweep, as text that can be pasted into a ticket, and the live line. Knows measurements."""
+"""The table of a sweep, as text that can be pasted into a ticket, and the live line."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def row(measurement: Measurement, among: Sequence[Measurement] = ()) -> tuple[st
     """One line of the table of these measurements, in the order of `columns`."""
     result = measurement.result
     name = str(measurement.point) + (f" run {measurement.run}" if measurement.run > 1 else "")
-    word = measurement.verdict.word + (" (kept)" if measurement.kept else "")
+    word = measurement.verdict.word + (" (reused)" if measurement.kept else "")
     return (name, str(result.get("completed", 0)), *(_shown(result, figure) for figure in _figures(among)), word)
 
 
@@ -63,7 +63,7 @@ def point_line(measurement: Measurement) -> str:
     answer = result.get("p99_ttfat")
     figures = f"p99 TTFAT {format_s(answer)}, " if answer is not None else ""
     figures += f"p99 TTFT {format_s(result.get('p99_ttft'))}, p99 TPOT {format_s(result.get('p99_tpot'))}, n={n}"
-    return f"{name}: {measurement.verdict.word}{' (kept)' if measurement.kept else ''}  {figures}"
+    return f"{name}: {measurement.verdict.word}{' (reused)' if measurement.kept else ''}  {figures}"
 
 
 def live_line(name: str, number: int, points: int, progress: Progress) -> str:

@@ -97,8 +97,8 @@ async def look_at(endpoint: Endpoint, wanted: str) -> ServedModel:
     try:
         answer = await ask(endpoint, "GET", "/v1/models", timeout_s=30.0)
     except Unreachable as why:
-        mend = "" if clear_proxy(url) else "; start one (sbatch slurm/serve.sh) or check --base-url"
-        raise ServerError(f"no server at {url}: {why}{mend}") from None
+        fix = "" if clear_proxy(url) else "; start one (sbatch slurm/serve.sh) or check --base-url"
+        raise ServerError(f"no server at {url}: {why}{fix}") from None
     models = _models(answer, url, wanted)
     notes: list[str] = []
     names = [str(m["id"]) for m in models]

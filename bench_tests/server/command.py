@@ -1,6 +1,6 @@
 """How a profile's server is started: its arguments, its environment, its port and its key.
 
-Knows profiles and the errors. The key travels in the environment alone: arguments are there for all to see in `ps`.
+The key travels in the environment alone: arguments are there for all to see in `ps`.
 """
 
 from __future__ import annotations

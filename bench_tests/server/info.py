@@ -1,6 +1,6 @@
 """server_info.txt: how a server that runs elsewhere is found. First line the bare URL, then `key=value` lines.
 
-The file comes from a shared folder, so it is read as untrusted input. Knows the errors only.
+The file comes from a shared folder, so it is read as untrusted input.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def default_server_info(environ: Mapping[str, str] | None = None) -> Path:
 def read_server_info(path: Path) -> ServerInfo:
     """Read the file; a file with the URL's line alone is enough, keys it does not know are passed over.
 
-    Raises UsageError with the file, the line and the mend. FileNotFoundError is one of its causes: ask `path.exists()`
+    Raises UsageError with the file, the line and the fix. FileNotFoundError is one of its causes: ask `path.exists()`
     first where a missing file is no error.
     """
     lines = _read_text(path).splitlines()
@@ -149,20 +149,20 @@ def _read_text(path: Path) -> str:
 
 
 def _url(text: str, where: str) -> str:
-    mend = "expected the server's bare URL, such as http://node1:8000"
+    fix = "expected the server's bare URL, such as http://node1:8000"
     if any(ord(c) <= 32 or ord(c) > 126 for c in text):
-        raise UsageError(f"{where}: {_shown(text)} holds blanks or control characters; {mend}")
+        raise UsageError(f"{where}: {_shown(text)} holds blanks or control characters; {fix}")
     try:
         parts = urlsplit(text)
         host, _ = parts.hostname, parts.port
     except ValueError as why:
-        raise UsageError(f"{where}: {_shown(text)}: {why}; {mend}") from why
+        raise UsageError(f"{where}: {_shown(text)}: {why}; {fix}") from why
     if parts.scheme not in ("http", "https") or not host or not _HOST.fullmatch(host):
-        raise UsageError(f"{where}: {_shown(text)}; {mend}")
+        raise UsageError(f"{where}: {_shown(text)}; {fix}")
     if parts.username is not None or parts.password is not None:
         raise UsageError(f"{where}: the URL holds a user or password; give the key as api_key= or in $OPENAI_API_KEY")
     if parts.query or parts.fragment:
-        raise UsageError(f"{where}: {_shown(text)} has a query; {mend}")
+        raise UsageError(f"{where}: {_shown(text)} has a query; {fix}")
     return text.rstrip("/").removesuffix("/v1").rstrip("/")
 
 

@@ -3,7 +3,7 @@
 Started as a script, `python -I keeper.py STOP_TIMEOUT_S PROGRAM ARGS...`, with a pipe as stdin that nobody writes to.
 It stops the server and all its descendants (TERM, then KILL) on TERM or INT, when the pipe closes, which it does
 however the starter ends, and when the server ends by itself and leaves workers. It exits as the server did.
-Knows nothing of this package, so that it starts in milliseconds.
+Standard library alone, so that it starts in milliseconds.
 """
 
 from __future__ import annotations

@@ -178,7 +178,7 @@ async def _settle(
             notes = [f"the server refuses {name}, so it is left out ({OPTION[name]})" for name in left]
             return replace(profile, load=load), answer, notes
         if answer is not None and answer.refused and "stream_options" in omit:
-            first = answer  # the later words say what is left to mend
+            first = answer  # the later words say what is left to fix
     return await _as_text(endpoint, profile, model, first, attempts)
 
 

@@ -31,7 +31,7 @@ def changed_length(n: int, hit: dict[str, float]) -> int:
 
 
 class ScriptedReply(Reply):
-    """A streamed answer with faults. Bytes that are held back, or cut in pieces, go through its queue."""
+    """A streamed answer with faults. Bytes that are delayed, or cut in pieces, go through its queue."""
 
     def __init__(
         self,

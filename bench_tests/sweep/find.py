@@ -130,7 +130,7 @@ def find_of(option: Callable[[str], Any]) -> Find | None:
 
 
 def searched(find: Find, profile: Profile, points: list[Point]) -> list[Point]:
-    """One point for each ISL and OSL, at the lowest load. Raises UsageError where a search has nothing to go by."""
+    """One point for each ISL and OSL, at the lowest load. Raises UsageError where a search has no objective."""
     flag = f"--find {find.axis}"
     if profile.workload.name:
         raise UsageError(f"{flag}: {profile.workload.name} has loads of its own; search with random prompts")

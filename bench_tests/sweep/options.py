@@ -1,4 +1,4 @@
-"""The command line's options as data, and what they make of a profile. Knows the sweep; not pytest.
+"""The command line's options as data, and what they make of a profile.
 
 One list, so that registering them, overriding a profile by them and documenting them cannot drift apart.
 """
@@ -181,7 +181,7 @@ OPTIONS = (
     Option("--ramp", "a rate that changes while a point runs: 1:50/5m climbs from 1 to 50/s in 5 minutes, 1:50/5m/10 in ten steps",
            {"metavar": "LOW:HIGH/TIME", "type": _typed(lambda text: str(parse_ramp(text, "value") or ""))}, "workload.ramp"),
     Option("--trace", "replay a recorded trace: its arrivals, lengths and shared content", {"metavar": "FILE"}, "workload.trace"),
-    Option("--trace-format", "the trace's format; auto goes by its first line", {"choices": TRACE_FORMATS}, "workload.trace_format"),
+    Option("--trace-format", "the trace's format; auto follows its first line", {"choices": TRACE_FORMATS}, "workload.trace_format"),
     Option("--speed", "replay a trace so many times as fast", {"metavar": "X", "type": _typed(_positive)}, "workload.speed"),
     Option("--window", "the part of a trace that is replayed, of its own time",
            {"metavar": "10m:20m", "type": _typed(_window)}, "workload.window"),

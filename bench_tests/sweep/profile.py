@@ -1,7 +1,4 @@
-"""Profiles: what a model's sweep is, read from TOML. A user's file says only what differs from its `base`.
-
-Knows points, objectives, settings and the errors.
-"""
+"""Profiles: what a model's sweep is, read from TOML. A user's file says only what differs from its `base`."""
 
 from __future__ import annotations
 
@@ -118,12 +115,12 @@ class Profile:
         return self.load.warmups_per_concurrency * (point.conc or max(1, math.ceil(point.rate)))
 
     def rate(self, point: Point) -> float:
-        """Requests started per second; infinite where the concurrency alone holds them back, or the workload says when."""
+        """Requests started per second; infinite where the concurrency alone delays them, or the workload says when."""
         return point.rate or self.load.request_rate
 
 
 def load_profile(name_or_path: str) -> Profile:
-    """Read a built-in profile by its name, or a TOML file. Raises UsageError with the file, the key and the mend."""
+    """Read a built-in profile by its name, or a TOML file. Raises UsageError with the file, the key and the fix."""
     looks_like_path = name_or_path.endswith(".toml") or "/" in name_or_path
     if not looks_like_path and name_or_path not in BUILTIN:
         near = difflib.get_close_matches(name_or_path, BUILTIN, 1)

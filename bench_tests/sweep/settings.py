@@ -1,6 +1,6 @@
 """What a profile can say: one dataclass a TOML table, each field with its check and its one-line meaning.
 
-The documentation test, the reader and `--help` texts all go by this list. Knows units and the errors.
+The documentation test, the reader and `--help` texts all follow this list.
 """
 
 from __future__ import annotations
@@ -233,7 +233,7 @@ class Validity:
     )
     min_rate_share: float = key(number(0, 1), 0.9, "achieved request rate over the one asked")
     max_held_share: float = key(
-        number(0, 1), 0.05, "requests that a concurrency held back from their scheduled start, with a request rate"
+        number(0, 1), 0.05, "requests that a concurrency delayed beyond their scheduled start, with a request rate"
     )
     max_lateness: float = key(
         parse_duration_s, 0.05, "p99 of send − scheduled in an open loop without a cap: later, the client fell behind"

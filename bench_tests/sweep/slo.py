@@ -1,7 +1,4 @@
-"""Service level objectives: which figure of a point must stay within which limit, and which point has which.
-
-Knows points, units and the errors.
-"""
+"""Service level objectives: which figure of a point must stay within which limit, and which point has which."""
 
 from __future__ import annotations
 

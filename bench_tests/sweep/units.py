@@ -1,4 +1,4 @@
-"""Numbers with units, as people write them: `2s`, `50ms`, `inf`. Knows nothing but the errors."""
+"""Numbers with units, as people write them: `2s`, `50ms`, `inf`."""
 
 from __future__ import annotations
 

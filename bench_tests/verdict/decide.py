@@ -100,7 +100,7 @@ def decide(
         words = _words(objective, judged, notes) + _from_send(objective, sent) * records.open_loop
         word = early.get(objective.metric, "INSUFFICIENT") if early is not None else judged.verdict
         if word == "INSUFFICIENT":
-            spent = "; max_requests are spent" if early is not None else ""
+            spent = "; request budget exhausted (max_requests)" if early is not None else ""
             unclear.append(f"{words}: {judged.text}{spent}")
         else:
             late = word != "PASS"

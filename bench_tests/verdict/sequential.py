@@ -2,7 +2,7 @@
 
 Every look is the exact test of `confidence.judge`; what makes many of them as safe as one is that each has a part of
 the error of its own (alpha spending: Bonferroni's inequality over the looks, whatever they share). The looks are
-planned before the first request: after five waves, then whenever a quarter more is there, and when the budget is spent.
+planned before the first request: after five waves, then whenever a quarter more is there, and when the budget is exhausted.
 """
 
 from __future__ import annotations

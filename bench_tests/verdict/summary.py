@@ -1,4 +1,4 @@
-"""The figures of a run: percentiles, throughput, goodput, steady state. Knows the records and the intervals.
+"""The figures of a run: percentiles, throughput, goodput, steady state.
 
 No figure is made of nothing: what has no values is None, never zero.
 """

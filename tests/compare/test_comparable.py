@@ -1,4 +1,4 @@
-"""One key says whether two results ask the same question: for the gate, --resume, pictures and report."""
+"""One key says whether two results are comparable: for the gate, --resume, pictures and report."""
 
 from __future__ import annotations
 

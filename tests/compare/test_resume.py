@@ -99,4 +99,4 @@ def test_a_sweep_that_goes_on_with_its_seed_sends_new_prompts(tmp_path: Path) ->
         assert run_suite(tmp_path, *args, "-k", "isl64").code == 0
         rest = run_suite(tmp_path, *args)
     assert rest.code == 0, rest.out  # isl128 would begin with isl64's prompts, which are in the cache
-    assert rest.out.count("PASSED (kept)") >= 2
+    assert rest.out.count("PASSED (reused)") >= 2

@@ -1,4 +1,4 @@
-"""The client's figures against the server's own log; and that a client which was held back says so and judges nothing."""
+"""The client's figures against the server's own log; and that a client which was starved of CPU says so and judges nothing."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ async def _loaded(plan: LoadPlan, read: Endpoint | None) -> LoadRun:
     return load
 
 
-# ------------------------------------------------------------------------------------------------ held back on purpose
+# ------------------------------------------------------------------------------------------------ starved of CPU on purpose
 
 
 def sweep(url: str, folder: Path, slo: str) -> Sweep:

@@ -44,7 +44,7 @@ def test_a_search_ends_with_an_interval_and_resume_takes_its_probes(tmp_path: Pa
     assert hi is None or lo is None or hi > lo
     again = run_suite(tmp_path, *args, "--resume", profile=SEARCHED)
     decided = sum(p["word"] != "unclear" for p in found["probes"])
-    assert again.out.count("(kept)") >= min(decided, 1)
+    assert again.out.count("(reused)") >= min(decided, 1)
 
 
 @pytest.mark.parametrize(

@@ -259,11 +259,11 @@ def test_resume_keeps_what_is_valid(tmp_path: Path, live: Simulator) -> None:
     assert len(before) == 2
     second = run_suite(tmp_path, *args)
     assert second.code == 0, second.out
-    assert second.out.count("PASSED (kept)") >= 2
+    assert second.out.count("PASSED (reused)") >= 2
     assert {p: p.stat().st_mtime_ns for p in before} == before
     assert len(second.results()) == 4
     other = run_suite(tmp_path, *args, "--num-prompts", "13", "-k", "isl64 and conc1")
-    assert "(kept)" not in other.out, "another question was answered with an old result"
+    assert "(reused)" not in other.out, "another question was answered with an old result"
 
 
 def test_resume_says_a_kept_failure_again(tmp_path: Path, live: Simulator) -> None:
@@ -271,7 +271,7 @@ def test_resume_says_a_kept_failure_again(tmp_path: Path, live: Simulator) -> No
     assert run_suite(tmp_path, *args).code == 1
     again = run_suite(tmp_path, *args, "--resume")
     assert again.code == 1
-    assert "FAILED (kept)" in again.out
+    assert "FAILED (reused)" in again.out
 
 
 def test_baseline_finds_a_slower_server_and_no_false_alarm(tmp_path: Path, live: Simulator) -> None:
@@ -422,7 +422,7 @@ def test_a_sequential_run_without_a_clear_verdict_says_so(tmp_path: Path, live: 
     profile = QUICK + '[slo]\nmode = "confident"\nmax_requests = 60\np99_ttft = "1s"\n'
     outcome = run_suite(tmp_path, "--base-url", live.url, "-k", "isl64 and conc4", profile=profile)
     assert outcome.code == 12, outcome.out
-    assert "max_requests are spent" in outcome.out
+    assert "request budget exhausted (max_requests)" in outcome.out
     assert "more would decide" in outcome.out
 
 

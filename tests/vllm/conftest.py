@@ -21,7 +21,7 @@ VLLM = os.environ.get("BENCH_VLLM") or shutil.which("vllm")
 needs_vllm = pytest.mark.skipif(not VLLM, reason="no vLLM: set $BENCH_VLLM (tests/vllm/install.sh makes one)")
 
 ENGINE = ["--load-format", "dummy", "--max-model-len", "16384", "--enforce-eager", "--dtype", "bfloat16"]
-# two cores are shared by the engine and the client: where it is held back is not what these tests are about
+# two cores are shared by the engine and the client: where it is starved of CPU is not what these tests are about
 LENIENT = """
 [validity]
 max_core_wait = "1s"

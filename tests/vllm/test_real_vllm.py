@@ -84,7 +84,7 @@ def engine(started: tuple[Endpoint, int]) -> int:
 def test_a_live_server_is_swept_and_agrees_with_itself(tmp_path: Path, server: Endpoint) -> None:
     """No profile is named: the demo's settings, whatever is served, and a vocabulary that is found by asking."""
     points = ["--point", "isl1024-osl32-conc4", "--point", "isl1024-osl32-conc16"]
-    for attempt in range(3):  # engine and client share two cores here: a client that was held back says so, rightly
+    for attempt in range(3):  # two cores for engine and client: one that was starved of CPU says so, rightly
         folder = tmp_path / str(attempt)
         folder.mkdir()
         before = run(read_metrics(server, "tiny"))
@@ -184,7 +184,7 @@ def test_aa_repetitions_raise_no_alarm_and_a_throttled_server_is_caught(
     for attempt in range(3):
         keep = tmp_path / f"baseline{attempt}"
         first = sweep(tmp_path, server, *points, f"--save-baseline={keep}", profile=profile)
-        if first.code == 12 and attempt < 2:  # a client that was held back says so, rightly
+        if first.code == 12 and attempt < 2:  # a client that was starved of CPU says so, rightly
             continue
         assert first.code == 0, first.out
         again = sweep(tmp_path, server, *points, f"--baseline={keep}", profile=profile)

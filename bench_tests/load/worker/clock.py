@@ -1,4 +1,4 @@
-"""The clocks of the timed loop: stepped, stopped, or made to wait for a core. Knows nothing of the package."""
+"""The clocks of the timed loop: stepped, stopped, or made to wait for a core."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ClockWatch:
         self.worst_step_ns = 0
 
     def look(self) -> None:
-        """Compare once; a step between two looks is kept when it is the largest. NTP's slewing is 0.5 ms/s at most."""
+        """Compare once; a step between two polls is kept when it is the largest. NTP's slewing is 0.5 ms/s at most."""
         offset = realtime_offset_ns()
         self.worst_step_ns = max(self.worst_step_ns, abs(offset - self._offset))
         self._offset = offset

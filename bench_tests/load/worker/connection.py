@@ -1,6 +1,6 @@
 """One connection to the server: opened off the clock, with kernel receive stamps, in the clear or by TLS.
 
-Knows the errors. The loop reads and writes the socket itself; what is here happens before, between and after.
+The loop reads and writes the socket itself; what is here happens before, between and after.
 """
 
 from __future__ import annotations

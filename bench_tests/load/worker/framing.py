@@ -1,4 +1,4 @@
-"""Where an HTTP/1.1 answer ends: by chunks, by length, or by the end of the connection. Knows nothing else."""
+"""Where an HTTP/1.1 answer ends: by chunks, by length, or by the end of the connection."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The timed loop: sockets on epoll, bytes and kernel stamps kept, nothing decoded before a request has ended.
 
-Knows the pool of connections, framing, prompts and the tally. Nothing in here may wait, allocate much, or call anything slow:
+Nothing in here may wait, allocate much, or call anything slow:
 what it delays is what it measures. See docs/methods.md for why it is written this way.
 """
 
@@ -30,7 +30,7 @@ from bench_tests.load.worker.tally import Raw, Tally
 __all__ = ["Loop", "PhaseStats"]
 
 NS = 1_000_000_000
-TICK_S = 0.001  # the loop looks at least this often: so long, at most, can a read be blurred while it keeps up
+TICK_S = 0.001  # the loop polls at least this often: so long, at most, can a read be late while it keeps up
 TICK_NS = int(TICK_S * NS)
 READ = 1 << 16
 MAX_PENDING_BYTES = 8 << 20  # unparsed answers beyond this are parsed even when the loop is busy
@@ -39,11 +39,11 @@ CHORES_NS = NS // 10
 IDLE_NS = NS // 50  # a connection that waited this long for its first request may have been given up by the server
 RESEND_S = 0.5  # a server that had given a connection up says so this soon after a request on it, or in 4 round trips
 LAST_CHUNK = b"\r\n0\r\n\r\n"
-NAP_S = 0.00025  # between looks at a high rate: waking up costs as much CPU as two reads, so let some gather
+NAP_S = 0.00025  # between polls at a high rate: waking up costs as much CPU as two reads, so let some gather
 NAP_FROM = 20_000  # reads a second from which it is worth it
-NAP_GAPS = 32  # and never longer than this part of the mean gap between a stream's events: what it can blur at most
+NAP_GAPS = 32  # and never longer than this part of the mean gap between a stream's events: a read's lateness at most
 FEW_READY = 64  # sockets found ready at a look: so few mean that the loop keeps up and has time to parse an answer
-SENDS_A_ROUND = 8  # requests started between two looks at the sockets: a storm of starts must not hold up the reads
+SENDS_A_ROUND = 8  # requests started between two polls of the sockets: a storm of starts must not hold up the reads
 SPARE = 8  # idle connections that a load without a cap keeps open beyond those it uses
 GIVE_UP_AFTER = 50  # refused connections in a row, per stream's worth, before the rest is not tried
 
@@ -56,7 +56,7 @@ class PhaseStats:
     cpu_s: float = 0.0
     core_wait_s: float = 0.0  # ready to run, but without a core
     looks: int = 0  # at the sockets
-    worst_pause_s: float = 0.0  # longest time between two looks at the sockets
+    worst_pause_s: float = 0.0  # longest time between two polls of the sockets
     clock_step_s: float = 0.0
     reads: int = 0
     reopened: int = 0

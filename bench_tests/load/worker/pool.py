@@ -1,7 +1,4 @@
-"""The connections of a load process: opened by threads, off the clock, and known to the loop by their descriptor.
-
-Knows connections, framing and the prompts' Request.
-"""
+"""The connections of a load process: opened by threads, off the clock, and known to the loop by their descriptor."""
 
 from __future__ import annotations
 
@@ -77,7 +74,7 @@ class Pool:
         future.add_done_callback(lambda done, stream=stream: self._wake(stream, done))  # type: ignore[misc]
 
     def add(self) -> Stream:
-        """A further stream, for a load that no cap holds back."""
+        """A further stream, for a load that no cap delays."""
         self.streams.append(Stream())
         return self.streams[-1]
 

@@ -1,6 +1,6 @@
 """Bytes that only grow, kept in memory up to a chunk and then in an unnamed file, so that an hour's load does not swell.
 
-Knows files and the errors. A point of up to 260,000 events and 14,000 requests fills no chunk and touches no disk.
+A point of up to 260,000 events and 14,000 requests fills no chunk and touches no disk.
 """
 
 from __future__ import annotations

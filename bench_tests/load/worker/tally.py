@@ -1,7 +1,4 @@
-"""Turns what the loop kept of each request (bytes, stamps) into rows of records. Works while the loop is idle.
-
-Knows the parser, the records, the prompts' Request and the spool that keeps what is finished.
-"""
+"""Turns what the loop kept of each request (bytes, stamps) into rows of records. Works while the loop is idle."""
 
 from __future__ import annotations
 

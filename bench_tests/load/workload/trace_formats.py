@@ -179,7 +179,7 @@ FORMATS: Mapping[str, Format] = {
 
 
 def read_trace(path: Path, format: str = "auto") -> Trace:
-    """Read a trace of one of FORMATS; "auto" goes by its first line. Raises UsageError that names the file and line."""
+    """Read a trace of one of FORMATS; "auto" follows its first line. Raises UsageError that names the file and line."""
     source = f"--trace {path}"
     try:
         data = path.read_bytes()

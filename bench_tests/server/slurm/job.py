@@ -112,19 +112,17 @@ class SlurmServer:
                 job = await server.look(10.0)
                 forgotten = job.state == "UNKNOWN"
         if job.state not in ("RUNNING", "UNKNOWN"):
-            mend = (
-                "wait for it" if job.waiting else f"the file is stale: remove it, or submit {SERVE_SCRIPT.name} again"
-            )
-            raise ServerError(f"{info_path} names job {info.job_id}, which {job.words()}; {mend}")
+            fix = "wait for it" if job.waiting else f"the file is stale: remove it, or submit {SERVE_SCRIPT.name} again"
+            raise ServerError(f"{info_path} names job {info.job_id}, which {job.words()}; {fix}")
         if forgotten and not info.api_key:
             raise ServerError(
                 f"{info_path} names job {info.job_id}, which {job.words()}, and has no key that would show whether a server at "
                 f"{info.url} is still that job's; remove the file, or measure whatever answers there: --base-url {info.url}"
             )
         if not await server.take(info, job):
-            mend = "the file is stale: remove it" if job.state == "UNKNOWN" else "is it reachable from this host?"
+            fix = "the file is stale: remove it" if job.state == "UNKNOWN" else "is it reachable from this host?"
             raise ServerError(
-                f"{info_path}: {info.url} does not answer, and its job {info.job_id} {job.words()}; {mend}"
+                f"{info_path}: {info.url} does not answer, and its job {info.job_id} {job.words()}; {fix}"
             )
         # a job of another cluster, or of none, serves as well; its end is then seen by its silence alone
         server._watched = job.state == "RUNNING"

@@ -1,4 +1,4 @@
-"""What is asked from Slurm for a profile's server: sbatch's options, the script and its arguments. Knows profiles."""
+"""What is asked from Slurm for a profile's server: sbatch's options, the script and its arguments."""
 
 from __future__ import annotations
 

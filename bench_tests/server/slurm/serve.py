@@ -1,7 +1,7 @@
 """What runs inside a server's job: `python -m bench_tests.server.serve --profile NAME --server-info PATH`.
 
 Starts the profile's serve command (in its container, where it has one), publishes server_info.txt when /health answers,
-waits, passes TERM on, and takes the file away if it is still its own. Knows profiles, commands, processes and the file.
+waits, passes TERM on, and takes the file away if it is still its own.
 """
 
 from __future__ import annotations

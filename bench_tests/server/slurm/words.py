@@ -1,4 +1,4 @@
-"""Slurm's reasons and states in words for a person, and which of them no waiting will mend. Knows nothing else."""
+"""Slurm's reasons and states in words for a person, and which of them no waiting will fix."""
 
 from __future__ import annotations
 

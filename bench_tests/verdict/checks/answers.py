@@ -76,15 +76,15 @@ def tokens(records: Records) -> Check:
     if other:
         first = int(np.flatnonzero((got != asked) & known)[0])
         more = np.unique((got - asked)[known])
-        mend = "check model.tokenizer, or send token ids (--prompt-format ids)"
+        fix = "check model.tokenizer, or send token ids (--prompt-format ids)"
         if len(more) == 1 and 0 < more[0] <= 2:
-            mend = (
+            fix = (
                 f"it adds {more[0]} to each (a beginning-of-text token?): [load] extra_body = {{add_special_tokens = "
                 "false}, where it knows the field"
             )
         text = (
             f"the server counts other prompt lengths than were sent in {other} of {len(got)} requests, e.g. "
-            f"{got[first]} instead of {asked[first]}; {mend}"
+            f"{got[first]} instead of {asked[first]}; {fix}"
         )
     return Check("tokens", not other, float(other), 0.0, "requests", text)
 

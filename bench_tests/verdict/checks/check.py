@@ -30,7 +30,7 @@ class Check:
 
     @classmethod
     def not_made(cls, name: str, why: str) -> Check:
-        """A check for which the run has nothing to go by."""
+        """A check for which the run has no data."""
         return cls(name, True, None, None, "", why, made=False)
 
     def as_dict(self) -> dict[str, Any]:

@@ -21,7 +21,7 @@ REPORTED = tuple(Objective(row.name, math.inf) for row in figures_where(headline
 
 def client(records: Records, facts: RunFacts, limits: Validity) -> list[Check]:
     checks = []
-    for objective in facts.asserted or REPORTED:  # where nothing is asserted, the figures are what a reader goes by
+    for objective in facts.asserted or REPORTED:  # where nothing is asserted, the figures are what a reader relies on
         share = _blur_share(records, objective)
         ok = share <= limits.max_blur_share
         checks.append(
@@ -33,7 +33,7 @@ def client(records: Records, facts: RunFacts, limits: Validity) -> list[Check]:
                 "share",
                 ""
                 if ok
-                else f"merged reads leave {objective.metric} uncertain by {share:.1%}: this client could not keep up; "
+                else f"{objective.metric} has a timestamp uncertainty of {share:.1%} (reads that were merged): this client could not keep up; "
                 "give it a core of its own, more --load-processes, or less load",
             )
         )
@@ -65,8 +65,8 @@ def client(records: Records, facts: RunFacts, limits: Validity) -> list[Check]:
         limits.max_core_wait,
         "s",
         wait,
-        f"a load process waited {format_s(wait)} for a core before each look at its sockets: other processes hold it "
-        "back; give it a core of its own",
+        f"a load process waited {format_s(wait)} for a core before each poll of its sockets: it is starved of CPU by other "
+        "processes; give it a core of its own",
     )
     step = max(float(c.get("clock_step_s", 0)) for c in clients)
     worst(

@@ -77,7 +77,7 @@ def _held(records: Records, facts: RunFacts, limits: Validity) -> Check:
 
 
 def _late(records: Records, facts: RunFacts, limits: Validity) -> Check:
-    """How late requests were sent that nothing should have held back."""
+    """How late requests were sent that nothing should have delayed."""
     sent = records.measured & ~np.isnan(records.send_s)
     late_s = float(np.quantile((records.send_s - records.scheduled_s)[sent], 0.99)) if sent.any() else 0.0
     ok = late_s <= limits.max_lateness
