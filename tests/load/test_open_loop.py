@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -121,6 +125,31 @@ def test_a_server_that_stalls_shows_in_the_latencies_from_the_schedule(tmp_path:
     sent = np.quantile((records.last_s - records.send_s)[done], 0.5)
     scheduled = np.quantile((records.last_s - records.scheduled_s)[done], 0.5)
     assert scheduled > 2 * sent
+
+
+@pytest.mark.slow
+def test_a_server_that_stalls_for_2_s_once_shows_in_the_p99_from_the_schedule() -> None:
+    """Its processes are stopped for two seconds: of 400 requests a quarter wait, and those at the p99 nearly all of it."""
+    with Simulator(FAST) as sim:
+        plan = make_plan(sim.url, conc=3, num_prompts=400, num_warmups=3, request_rate=50.0, seed=8)
+        stopped: list[float] = []
+
+        def show(progress: Progress) -> None:
+            if progress.phase == "measure" and progress.done >= 80 and not stopped:
+                stopped.append(time.monotonic())
+                for pid in sim.pids:
+                    os.kill(pid, signal.SIGSTOP)
+                again = threading.Timer(2.0, lambda: [os.kill(pid, signal.SIGCONT) for pid in sim.pids])
+                again.start()
+
+        records = asyncio.run(run_load(plan, show=show)).records
+    done = records.completed
+    assert done.sum() == 400
+    assert stopped
+    from_schedule = np.quantile((records.first_s - records.scheduled_s)[done], 0.99)
+    from_send = np.quantile((records.first_s - records.send_s)[done], 0.99)
+    assert from_schedule > 1.7
+    assert from_send < 0.5 * from_schedule, "at most three requests were under way: too few for a p99"
 
 
 @pytest.mark.parametrize("name", ["mooncake", "bailian", "burstgpt", "azure"])
