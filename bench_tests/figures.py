@@ -156,6 +156,9 @@ FIGURES: Mapping[str, Figure] = {
         _run("mean_ttft_front", "mean TTFT in the server's front", "s", "down"),
         _run("mean_ttft_queue", "mean TTFT in the server's queue", "s", "down"),
         _run("mean_ttft_prefill", "mean TTFT in prefill", "s", "down"),
+        _run("acceptance_length", "tokens a step (speculative)", "tokens", "up"),
+        _run("acceptance_rate", "drafted tokens accepted", "", "up"),
+        _run("mean_itl_per_token", "mean ITL a token", "s", "down", needs_usage=True),
         # what it took ([power], [cost])
         _run("energy_j", "GPU energy", "J", "down"),
         _run("avg_power_w", "average GPU power", "W", "down"),

@@ -12,6 +12,7 @@ from bench_tests.figures import ECONOMY
 from bench_tests.load.records import Records
 from bench_tests.load.team import LoadRun
 from bench_tests.measure.server_side import Story, zero_of
+from bench_tests.measure.speculation import speculation_note
 from bench_tests.server.power import PowerMeter, PowerReading
 from bench_tests.server.served import Served
 from bench_tests.sweep.cost import Cost, Power
@@ -55,7 +56,8 @@ def with_economy(
         gpus,
         profile.slo.objectives(point),
     )
-    return replace(story, economy=found.figures, power=found.power, checks=found.checks)
+    checks = (*found.checks, *speculation_note(story.facts, not profile.workload.dataset))
+    return replace(story, economy=found.figures, power=found.power, checks=checks)
 
 
 def measured_window(records: Records, conc: int) -> tuple[float, float] | None:

@@ -265,6 +265,7 @@ class Facts:
             not_counted=counted.not_used,
             server_changes=counted.changes,
             server_side=story.facts,
+            speculative="speculation" in story.facts,
             asserted=[objective for objective in self.profile.slo.objectives(point) if objective.latency],
             **(_calibrated(calibration) if calibration else {}),
             extra=[*counted.extra, *story.checks, *self.own_notes, *_few_cpus(self.served.facts())],

@@ -17,6 +17,7 @@ import numpy as np
 from bench_tests.figures import ECONOMY
 from bench_tests.load.records import COMPLETED, Records
 from bench_tests.load.team import LoadRun, Progress
+from bench_tests.measure.speculation import speculation
 from bench_tests.server.metrics import Histogram, Metrics, merged
 from bench_tests.server.power import PowerMeter, PowerReading
 from bench_tests.server.sampler import OFF, Sampler, Source
@@ -57,7 +58,13 @@ class Story:
         """The rows of the table of figures."""
         parts = self.facts.get("ttft") or {}
         names = ("server", "client_and_network", *PARTS)
-        return {f"mean_ttft_{name}": parts.get(f"{name}_s") for name in names} | dict(self.economy)
+        drafts = self.facts.get("speculation") or {}
+        return {
+            **{f"mean_ttft_{name}": parts.get(f"{name}_s") for name in names},
+            "acceptance_length": drafts.get("acceptance_length"),
+            "acceptance_rate": drafts.get("acceptance_rate"),
+            **self.economy,
+        }
 
     def save_series(self) -> bytes:
         """The series as the bytes of an .npz file."""
@@ -157,6 +164,8 @@ def tell(side: ServerSide, load: LoadRun, several: str = "", remote: bool = Fals
     zero_s = zero_of(load)
     boundary = None if remote or load.records.continuous else zero_s
     facts = about | _attribution(readings, load.records, boundary) | _tokens(readings, load.records)
+    since = [r for r in readings if boundary is not None and r.came_s < boundary] or readings[:1]
+    facts |= speculation(readings[-1].metrics.since(since[-1].metrics).values)
     begun = [r for r in readings if not r.asked_s < zero_s]
     facts["peaks"] = {
         name: max((r.metrics.values[name] for r in begun if name in r.metrics.values), default=None)

@@ -14,6 +14,7 @@ from bench_tests.compare.words import comparison_lines
 from bench_tests.load.team import Progress
 from bench_tests.markdown import markdown
 from bench_tests.measure.point import Measurement, Sweep
+from bench_tests.measure.speculation import speculation_words
 from bench_tests.pytest_plugin.table import columns, gpus_words, live_line, point_line, row
 from bench_tests.sweep.point import Point
 from bench_tests.sweep.units import format_s
@@ -29,6 +30,7 @@ NOTED = (
     "calibration",
     "tokens_per_event",
     "server_ttft",
+    "speculation",
     "counted_by_tokenizer",
     "preemptions",
     "server_profile",
@@ -115,7 +117,7 @@ class Terminal:
         if self.config.option.verbose > 0:
             side = measurement.result.get("server_side")
             if isinstance(side, Mapping):
-                for words in filter(None, (ttft_words(side), side.get("spike_words"))):
+                for words in filter(None, (ttft_words(side), side.get("spike_words"), speculation_words(side))):
                     self.say(f"    {words}")
 
     def summary(

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["AVERAGED", "COUNTERS", "GAUGES", "HISTOGRAMS", "ONWARDS", "STARTED", "engine_in", "wanted_of"]
+__all__ = [
+    "AVERAGED",
+    "BY_POSITION",
+    "COUNTERS",
+    "GAUGES",
+    "HISTOGRAMS",
+    "ONWARDS",
+    "STARTED",
+    "engine_in",
+    "wanted_of",
+]
 
 # our name → the engines' names for it, without `_total`; the first engine that has any of them is the one that is read
 COUNTERS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -18,6 +28,10 @@ COUNTERS: dict[str, dict[str, tuple[str, ...]]] = {
         "running": ("vllm:num_requests_running",),
         "waiting": ("vllm:num_requests_waiting",),
         "kv_cache": ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"),
+        "drafts": ("vllm:spec_decode_num_drafts",),
+        "draft_tokens": ("vllm:spec_decode_num_draft_tokens",),
+        "accepted_tokens": ("vllm:spec_decode_num_accepted_tokens",),
+        "accepted_at": ("vllm:spec_decode_num_accepted_tokens_per_pos",),
     },
     "sglang": {
         "prompt_tokens": ("sglang:prompt_tokens",),
@@ -56,6 +70,7 @@ HISTOGRAMS: dict[str, dict[str, str]] = {
 }
 STARTED = "process_start_time_seconds"
 GAUGES = ("running", "waiting", "started", "kv_cache")
+BY_POSITION = ("accepted_at",)  # one for each position in a draft: `accepted_at_0`, ...
 AVERAGED = ("kv_cache",)  # a share: of several engines it is their mean, not their sum
 ONWARDS = ("prompt_tokens", "generation_tokens", "computed_tokens")  # what a server that goes on never takes back
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from bench_tests.server.client import get
-from bench_tests.server.metric_names import AVERAGED, GAUGES, ONWARDS, engine_in, wanted_of
+from bench_tests.server.metric_names import AVERAGED, BY_POSITION, GAUGES, ONWARDS, engine_in, wanted_of
 from bench_tests.server.served import Endpoint
 
 __all__ = ["Histogram", "Metrics", "merged", "parse_metrics", "read_metrics", "several_servers"]
@@ -179,7 +179,8 @@ def parse_metrics(said: bytes, model: str) -> Metrics:
             bound, bounds = _number(of.get("le", "")), parts.setdefault(key, {})
             bounds[bound] = bounds.get(bound, 0.0) + value
         else:
-            values.setdefault(key, []).append(value)
+            place = f"_{of.get('position', '')[:4]}" if key in BY_POSITION else ""
+            values.setdefault(key + place, []).append(value)
     for name in odd:  # half a sum would be a wrong figure
         values.pop(wanted[name], None)
         parts.pop(wanted[name], None)

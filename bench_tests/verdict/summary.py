@@ -227,6 +227,7 @@ def summarize(
         "p99_ttft_from_schedule": figure(waited["ttft"], "p99") if records.open_loop else None,
         "p99_e2el_from_schedule": figure(waited["e2el"], "p99") if records.open_loop else None,
         **per_event(records),
+        "mean_itl_per_token": _per_token(records),
         "in_step": None if records.open_loop else in_step(records),
         "ci95": {row.name: _interval(values, row.name, block) for row in figures_where(interval=True)},
         "steady_state": _steady(records, conc) if conc else None,
@@ -239,6 +240,16 @@ def _reasoning_tokens(records: Records) -> int | None:
     """Tokens of thinking in all completed answers, by their usage; None where an answer's says nothing of them."""
     said = records.reasoning_tokens[records.completed]
     return int(said.sum()) if len(said) and (said >= 0).all() else None
+
+
+def _per_token(records: Records) -> float | None:
+    """Seconds between two tokens, events being what they are. Formula: Σ (last − first) / Σ (output tokens − 1), of the
+    completed requests of more than one token.
+    """
+    of = records.completed & (records.output_tokens > 1)
+    if not of.any() or uncounted(records):
+        return None
+    return float((records.last_s - records.first_s)[of].sum() / (records.output_tokens[of] - 1).sum())
 
 
 def _part(rate: float | None, good: int | None, of: int) -> float | None:
