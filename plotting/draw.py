@@ -23,6 +23,7 @@ from plotting.pareto import draw_pareto, pareto_data
 from plotting.raw_records import load_records
 from plotting.server_series import load_series
 from plotting.timeline import draw_timeline, timeline_data
+from plotting.turns import draw_turns, turns_data
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -138,6 +139,10 @@ def draw_results(
             keep(f"latency-isl{isl}", draw_latency(latency_data(group, isl), source=source))
         if len(isls) > _MOST_ISLS:
             notes.append(f"{group.title}: latency pictures for the first {_MOST_ISLS} of {len(isls)} ISLs only")
+        for point in group.points[:_MOST_POINTS]:
+            turns = turns_data(point, group.title, group.caption_of(point))
+            if turns:
+                keep(f"turns-{_name(point)}", draw_turns(turns, source=source))
         if details:
             notes += _from_records(group, only, keep, source)
     return Drawn(tuple(files), results.left_out, tuple(notes))
@@ -159,11 +164,15 @@ def _from_records(group: Group, only: Sequence[str], keep: Callable[[str, Figure
     return notes
 
 
+def _name(point: PointResult) -> str:
+    """What a point's own pictures are called after."""
+    return re.sub(r"[^a-z0-9._-]", "", point.point_id + (f"-run{point.run}" if point.run > 1 else ""))
+
+
 def _draw_point(group: Group, point: PointResult, keep: Callable[[str, Figure], None], source: str) -> None:
     assert point.records is not None
     records = load_records(point.records)
-    name = point.point_id + (f"-run{point.run}" if point.run > 1 else "")
-    name = re.sub(r"[^a-z0-9._-]", "", name)
+    name = _name(point)
     alone = group.caption_of(point)
     distribution = distribution_data(point, records, group.title, alone)
     if distribution.curves:

@@ -28,6 +28,7 @@ TIERS = {
     "load/test_stagger.py": "slow",
     "load/test_mix.py": "sessions",
     "load/test_chat.py": "sessions",
+    "load/test_sessions.py": "sessions",
     "docs/test_recipes.py": "sessions",
     "proxies": "proxies",
     "servers": "servers",

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
+from bench_tests.sweep.sessions import Sessions
 from bench_tests.sweep.settings import Load, Model, Timeouts
 from bench_tests.sweep.workload import Workload
 
@@ -33,6 +34,9 @@ class LoadPlan:
     load: Load = field(default_factory=Load)
     workload: Workload = field(default_factory=Workload)
     timeouts: Timeouts = field(default_factory=Timeouts)
+    sessions: Sessions = field(default_factory=Sessions)
+    users: int = 0  # that have sessions; their number is the concurrency then
+    token_ids: bool = False  # the server gives the token ids of its answers, when it is asked
     template_adds: int = 0  # tokens that the server's chat template adds to each prompt, as it was measured
     first_serial: int = 0  # the sweep's running number of this run's first prompt: no two prompts may start alike
     salt: int = 0  # other tokens in prompts of the same lengths
@@ -53,7 +57,7 @@ class LoadPlan:
     @classmethod
     def from_json(cls, text: str) -> LoadPlan:
         data = json.loads(text)
-        tables = {"model": Model, "load": Load, "workload": Workload, "timeouts": Timeouts}
+        tables = {"model": Model, "load": Load, "workload": Workload, "timeouts": Timeouts, "sessions": Sessions}
         built = {name: kind(**{k: _hashable(v) for k, v in data[name].items()}) for name, kind in tables.items()}
         return cls(**data | built | {"secrets": tuple(data["secrets"])})
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bench_tests.errors import UsageError
 
-__all__ = ["COMPLETED", "KINDS", "WITHDRAWN", "Records"]
+__all__ = ["COMPLETED", "KINDS", "OF_SESSIONS", "WITHDRAWN", "Records"]
 
 # The order is part of the file format: append, never reorder.
 KINDS = (
@@ -36,9 +36,10 @@ WITHDRAWN = KINDS.index("withdrawn")
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+OF_SESSIONS = ("session", "turn", "turns", "history_tokens", "shared_tokens")
 _INTS = (
     "asked_input", "asked_output", "input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "events",
-    "moments", "number",
+    "moments", "number", *OF_SESSIONS,
 )  # fmt: skip
 
 
@@ -73,6 +74,11 @@ class Records:
     first_blur_s: Floats  # how far before its stamp the first event may really have arrived (merged reads), at most
     last_blur_s: Floats  # likewise the last event
     answer_blur_s: Floats  # likewise the answer's first
+    session: Ints  # whose turn it is, a number of the run's; -1: of no session
+    turn: Ints  # which of the session's turns, from 1; 0: of no session
+    turns: Ints  # how many turns the session has
+    history_tokens: Ints  # tokens of the prompt that stand in the session's history
+    shared_tokens: Ints  # of these such as the server has computed before: what its prefix cache can hit, at most
     number: Ints  # the request's place in the run's order, whichever process sent it
     worker: NDArray[np.int16]  # which load process sent it
     error: NDArray[np.str_]  # what was wrong, in words; "" for a completed request
@@ -200,4 +206,5 @@ def _derived(columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     moments = np.bincount(owner, new, minlength=len(events)).astype(np.int64)
     nothing = np.full(len(events), np.nan)
     chat = {"answer_s": nothing, "answer_blur_s": nothing, "reasoning_tokens": np.full(len(events), -1)}
+    chat |= {name: np.full(len(events), -1 if name == "session" else 0) for name in OF_SESSIONS}
     return {"end_s": columns["last_s"], "moments": moments, "number": np.arange(len(events)), **chat}

@@ -17,6 +17,7 @@ from bench_tests.load.mix import cancel_after_s, model_of
 from bench_tests.load.plan import LoadPlan
 from bench_tests.load.prompts import IdPool, Ids, group_ids, lengths, prompt_ids
 from bench_tests.load.texts import Rendered, exact_text, load_tokenizer
+from bench_tests.load.workload.sessions import load_scripts
 from bench_tests.load.workload.source import draw_dataset, load_dataset, trace_of, trace_prompt
 from bench_tests.sweep.prefix import Prefix
 
@@ -34,6 +35,20 @@ class Request:
     osl: int
     measured: bool = True
     cancel_ns: int = 0  # from its send, when it is cancelled on purpose; 0: never
+    data: bytes = b""  # itself, where it was made while the load ran; else it lies in the file
+    session: int = -1  # whose turn it is; -1: of no session
+    turn: int = 0  # which of the session's, from 1
+    turns: int = 0  # how many the session has
+    history: int = 0  # tokens of its prompt that stand in the history too
+    shared: int = 0  # of these such as the server has computed: the last token of an answer is not
+
+
+def _of_text(plan: LoadPlan) -> bool:
+    """Whether token ids of a session's history are the tokenizer's: the server gives none, or a file has text."""
+    if not plan.users:
+        return False
+    scripts = load_scripts(plan.workload.sessions, plan.sessions).scripts
+    return not plan.token_ids or any(turn.messages for script in scripts for turn in script.turns)
 
 
 class RequestFile:
@@ -45,10 +60,10 @@ class RequestFile:
 
     def __init__(self, plan: LoadPlan) -> None:
         dataset, self._trace = load_dataset(plan.workload), trace_of(plan)
-        self._dialect = dialect_of(plan.load.endpoint)
-        text = dataset is not None or plan.load.text_prompts
-        self._tokenizer: Any = load_tokenizer(plan.model.tokenizer) if text else None
-        own: Any = self._tokenizer
+        self.dialect = dialect_of(plan.load.endpoint)
+        text = dataset is not None or plan.load.text_prompts or _of_text(plan)
+        self.tokenizer: Any = load_tokenizer(plan.model.tokenizer) if text else None
+        own: Any = self.tokenizer
         if plan.load.chat and not plan.model.vocab_size and hasattr(own, "__len__"):
             plan = replace(plan, model=replace(plan.model, vocab_size=len(own)))
         self.plan = plan
@@ -62,14 +77,17 @@ class RequestFile:
             raise UsageError(
                 "--trace: shared content needs prompts as token ids; set load.prompt_format = 'ids', and load.endpoint = 'completions'"
             )
-        self._drawn = draw_dataset(plan, dataset, self._count, self._rendered()) if dataset is not None else None
+        self._drawn = draw_dataset(plan, dataset, self._count, self.rendered()) if dataset is not None else None
         self._prefix = Prefix(**plan.load.prefix)
         # each prefix once, before anything else, by one process: afterwards every prompt finds its own in the cache
         self.primes = self._prime() if plan.worker == 0 else []
         self.warming = True
         self.warmups = self._write(plan.share(plan.num_warmups), first=0, measured=False)
         self.warming = False
-        self.requests = self._write(plan.share(plan.num_prompts), first=plan.num_warmups, measured=True)
+        of_users = bool(plan.users)  # their turns are made of the answers before them
+        self.requests = (
+            [] if of_users else self._write(plan.share(plan.num_prompts), first=plan.num_warmups, measured=True)
+        )
         own = plan.share(plan.filling)
         self.filling = self._write(own, first=plan.num_warmups + plan.num_prompts, measured=False)
         self._file.flush()
@@ -77,12 +95,12 @@ class RequestFile:
 
     def _count(self, texts: list[str]) -> list[int]:
         """Tokens of each text, with the special tokens that a server adds as well."""
-        return [len(ids) for ids in self._tokenizer(texts).input_ids] if texts else []
+        return [len(ids) for ids in self.tokenizer(texts).input_ids] if texts else []
 
-    def _rendered(self) -> Rendered | None:
+    def rendered(self) -> Rendered | None:
         """Counts messages as the server does; None where none are sent."""
         load = self.plan.load
-        return Rendered(self._tokenizer, self.plan.template_adds, load.chat_template_kwargs) if load.chat else None
+        return Rendered(self.tokenizer, self.plan.template_adds, load.chat_template_kwargs) if load.chat else None
 
     def close(self) -> None:
         self._file.close()
@@ -90,7 +108,7 @@ class RequestFile:
     def _write(self, mine: Sequence[int], first: int, measured: bool) -> list[Request]:
         plan, requests, offset = self.plan, [], self._file.tell()
         for i, (serial, prompt, isl, osl) in zip(mine, self._prompts(mine, first), strict=True):
-            data = self._request(prompt, osl, f"{plan.seed:x}-{serial}", model_of(plan, serial))
+            data = self.request(prompt, osl, f"{plan.seed:x}-{serial}", model_of(plan, serial))
             try:
                 self._file.write(data)
             except OSError as why:
@@ -106,7 +124,7 @@ class RequestFile:
         offset = self._file.tell()
         for group, model in product(range(self._prefix.count), self.plan.load.models or ("",)):
             positions = group_ids(self.plan, len(self.pool), group)
-            data = self._request(self._as_json(positions), 1, f"{self.plan.seed:x}-prime-{len(requests)}", model)
+            data = self.request(self._as_json(positions), 1, f"{self.plan.seed:x}-prime-{len(requests)}", model)
             self._file.write(data)
             requests.append(Request(len(requests), offset, len(data), len(positions), 1, measured=False))
             offset += len(data)
@@ -119,7 +137,7 @@ class RequestFile:
         if self._drawn is not None:
             for i, serial in zip(mine, serials, strict=True):
                 of = first + i
-                prompt = self._dialect.prompt_of(self._drawn.texts[of], self._drawn.messages[of])
+                prompt = self.dialect.prompt_of(self._drawn.texts[of], self._drawn.messages[of])
                 yield serial, prompt, self._drawn.isl[of], self._drawn.osl[of]
             return
         template = plan.template_adds if plan.load.chat else 0
@@ -151,16 +169,18 @@ class RequestFile:
         return isl - inside
 
     def _as_json(self, positions: Ids) -> bytes:
-        if self._tokenizer is None:
+        if self.tokenizer is None:
             return b"[" + self.pool.as_json(positions) + b"]"
         ids = self.pool.ids[positions].tolist()
-        return self._dialect.prompt_of(exact_text(self._tokenizer, ids, special=not self._dialect.text_alone))
+        return self.dialect.prompt_of(exact_text(self.tokenizer, ids, special=not self.dialect.text_alone))
 
-    def _request(self, prompt: bytes, osl: int, request_id: str, model: str = "") -> bytes:
+    def request(self, prompt: bytes, osl: int, request_id: str, model: str = "") -> bytes:
         plan = self.plan
         url = urlsplit(plan.base_url)
         fields = plan.load.fields(model or plan.model.id, osl)
-        body = self._dialect.body(fields, prompt)
+        if plan.users and plan.token_ids:
+            fields["return_token_ids"] = True
+        body = self.dialect.body(fields, prompt)
         headers = {
             "Content-Type": "application/json",
             "Accept": "text/event-stream",
@@ -172,7 +192,7 @@ class RequestFile:
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         query = f"?{plan.query}" if plan.query else ""
         head = (
-            f"POST {url.path.rstrip('/')}{self._dialect.path}{query} HTTP/1.1\r\nHost: {url.netloc.rpartition('@')[2]}\r\n"
+            f"POST {url.path.rstrip('/')}{self.dialect.path}{query} HTTP/1.1\r\nHost: {url.netloc.rpartition('@')[2]}\r\n"
             f"{lines}Content-Length: {len(body)}\r\n\r\n"
         )
         return head.encode() + body

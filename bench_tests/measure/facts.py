@@ -35,6 +35,7 @@ from bench_tests.sweep.slo import Slo
 from bench_tests.sweep.units import rate_word
 from bench_tests.verdict.by_model import by_model
 from bench_tests.verdict.decide import ERROR, Verdict
+from bench_tests.verdict.sessions import hits_expected, hits_note, of_sessions
 from bench_tests.verdict.summary import summarize
 from bench_tests.verdict.validity import Check, RunFacts
 from bench_tests.verdict.waves import burst_share
@@ -60,6 +61,7 @@ class Facts:
     several: str = ""  # that several servers answer by turns, in words: their counters say nothing
     start: int = 0  # which start of a server of ours, from 0
     refused: str = ""  # why the server takes none of our requests, in words
+    token_ids: bool = False  # it gives the token ids of its answers, for a session's history
     template_tokens: int = 0  # what its chat template adds to each prompt
     own_notes: Sequence[Check] = ()  # of the session, for each of its runs
     name_ends: str = ""  # of the results' names, where a run is no point of the sweep
@@ -88,7 +90,7 @@ class Facts:
             "num_warmups": self.profile.num_warmups(point),
             **self.profile.load.shape(),
             **self.profile.workload.shape(),
-            **facts_of(self.profile.workload),
+            **facts_of(self.profile.workload, self.profile.sessions),
             "request_rate": rate_word(self.rate(point)),
         }
 
@@ -192,6 +194,7 @@ class Facts:
             "power": dict(story.power) or None,
             "cost": {"gpu_hour": cost.gpu_hour, "currency": cost.currency} if cost.gpu_hour else None,
             **({"by_model": by_model(records, self._models(plan, records))} if plan and profile.load.models else {}),
+            **(of_sessions(records, profile.sessions.block, self._cached(counted)) if point.users else {}),
             "verdict": verdict.word,
             "messages": list(verdict.messages),
             "slo": self.slo(point),
@@ -211,6 +214,14 @@ class Facts:
             "metadata": {**profile.load.metadata, **self.metadata},
             "records": records_file,
         }
+
+    def _hits(self, point: Point, records: Records) -> list[Check]:
+        note = hits_note(records, self.profile.sessions.block) if point.users else ""
+        return [Check("session_hits", True, None, None, "", note)] if note else []
+
+    def _cached(self, counted: Metrics | None) -> float | None:
+        """Cached prompt tokens of the point by the server's own counters."""
+        return counted.values.get("cached_tokens") if counted and not self.several else None
 
     def _models(self, plan: LoadPlan, records: Records) -> list[str]:
         """The model that each row's request was sent to."""
@@ -256,7 +267,8 @@ class Facts:
             chat=self.profile.load.chat,
             prefix_hit=prefix.hit_tokens(point.isl),
             primes=prefix.count * max(1, len(self.profile.load.models)),
-            shareable=shareable_tokens(self.profile.workload, self.num_prompts(point)),
+            shareable=shareable_tokens(self.profile.workload, self.num_prompts(point))
+            + int(hits_expected(load.records, self.profile.sessions.block).sum()),
             request_rate=self.rate(point),
             client=load.stats,
             stopped=load.ending.words if load.ending.early else "",
@@ -268,7 +280,7 @@ class Facts:
             speculative="speculation" in story.facts,
             asserted=[objective for objective in self.profile.slo.objectives(point) if objective.latency],
             **(_calibrated(calibration) if calibration else {}),
-            extra=[*counted.extra, *story.checks, *self.own_notes, *_few_cpus(self.served.facts())],
+            extra=[*counted.extra, *story.checks, *self.own_notes, *_few_cpus(self.served.facts()), *self._hits(point, load.records)],
         )
 
 

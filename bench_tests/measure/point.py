@@ -75,7 +75,7 @@ class Sweep(Facts):
                 self.vocab_size = profile.model.vocab_size or await find_vocab(self.served.endpoint, self.model.model)
             except ServerError as why:
                 raise NotMeasured(str(why)) from None
-        needed = longest_tokens(profile.workload)
+        needed = longest_tokens(profile.workload, profile.sessions)
         if needed is None:
             shared = Prefix(**load.prefix).tokens or load.prefix_len
             needed = context_needed(point.isl, point.osl, load.range_ratio, shared)
@@ -93,7 +93,10 @@ class Sweep(Facts):
             insecure=self.served.endpoint.insecure,
             isl=point.isl,
             osl=point.osl,
-            conc=point.conc,
+            conc=point.conc or point.users,
+            users=point.users,
+            sessions=profile.sessions,
+            token_ids=self.token_ids,
             num_prompts=self.num_prompts(point),
             num_warmups=profile.num_warmups(point),
             seed=self.seed,
@@ -230,7 +233,7 @@ class Sweep(Facts):
             )
 
     def _workers(self, point: Point) -> int:
-        asked, most = self.profile.load.processes, point.conc or UNCAPPED
+        asked, most = self.profile.load.processes, point.conc or point.users or UNCAPPED
         if self.hosts:
             return min(most, max(1, asked) * len(self.hosts))
         spare = max(1, len(os.sched_getaffinity(0)) - 1)

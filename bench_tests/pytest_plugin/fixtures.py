@@ -87,6 +87,7 @@ async def sweep(request: pytest.FixtureRequest) -> AsyncIterator[Sweep]:
         found = Sweep(probed.profile, served, model, state.results_dir, metadata, load_calibrations(), hosts=hosts)
         found.several = "" if probed.profile.server.counts_apart else probed.several
         found.refused, found.template_tokens = probed.refused, probed.template_tokens
+        found.token_ids = probed.token_ids
         with _or_leave(state):
             state.other = await against.other_server(state, found)
         if choice.profile.slo.mode == "confident":

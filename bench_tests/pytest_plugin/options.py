@@ -129,7 +129,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             state.points = searched(state.find, state.choice.profile, state.points)
         if state.option("--baseline") and not session.config.option.collectonly:
             state.baseline = read_baseline(Path(state.option("--baseline")))
-        state.workload_lines = lines_of(state.choice.profile.workload)
+        state.workload_lines = lines_of(state.choice.profile.workload, state.choice.profile.sessions)
     except UsageError as why:
         raise pytest.UsageError(str(why)) from None
     except ServerError as why:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from bench_tests.errors import NotMeasured, ServerError, UsageError
@@ -18,7 +19,7 @@ from bench_tests.server.attach import ENGINES, ServedModel, find_vocab
 from bench_tests.server.client import Reply, Unreachable, ask, why_unhealthy
 from bench_tests.server.metrics import several_servers
 from bench_tests.server.served import Endpoint
-from bench_tests.server.template import measure_template
+from bench_tests.server.template import has_token_ids, measure_template
 from bench_tests.sweep.profile import Profile
 from bench_tests.text import quoted
 
@@ -49,6 +50,7 @@ class Probed:
     notes: tuple[str, ...] = ()
     several: str = ""  # that several servers answer here by turns, in words
     refused: str = ""  # why no point can be measured, in words: each is an ERROR, and none is loaded
+    token_ids: bool = False  # it gives the token ids of its answers
     template_tokens: int = 0  # what the server's chat template adds to each prompt
 
 
@@ -60,6 +62,7 @@ class _Answer:
     token: bool
     usage: dict[str, Any] | None
     error: str = ""  # of an error event in the stream
+    ids: bool = False  # its events have the token ids of what was generated
 
     @property
     def refused(self) -> bool:
@@ -109,10 +112,18 @@ async def probe(endpoint: Endpoint, profile: Profile, model: ServedModel) -> Pro
         except ServerError as why:
             return Probed(profile, tuple(notes), several, str(why))
         profile = replace(profile, model=replace(profile.model, vocab_size=vocab))
+    token_ids = False
+    if profile.workload.sessions and not profile.load.chat:
+        ask = partial(_try, endpoint, model=model.model, omit=())
+        try:
+            token_ids, more = await has_token_ids(profile, model.model, ask)
+        except UsageError as why:
+            return Probed(profile, tuple(notes), several, str(why))
+        notes += more
     profile, more = await _of_usage(endpoint, profile, model.model, answer)
     notes += more
     if not profile.load.chat:
-        return Probed(profile, tuple(notes), several)
+        return Probed(profile, tuple(notes), several, token_ids=token_ids)
     if answer.usage is None and profile.load.template_tokens == "extra":
         return Probed(profile, (*notes, "what the chat template adds to each prompt is unknown"), several)
     try:
@@ -121,7 +132,10 @@ async def probe(endpoint: Endpoint, profile: Profile, model: ServedModel) -> Pro
         return Probed(profile, tuple(notes), several, str(why))
     where = "on top of the ISL" if profile.load.template_tokens == "extra" else "which are taken out of the ISL"
     return Probed(
-        profile, (*notes, f"the chat template adds {template} tokens to each prompt, {where}"), several, "", template
+        profile,
+        (*notes, f"the chat template adds {template} tokens to each prompt, {where}"),
+        several,
+        template_tokens=template,
     )
 
 
@@ -234,7 +248,8 @@ async def _ask(
     usages = [e["usage"] for e in events if isinstance(e.get("usage"), dict)]
     token = any(e.get("choices") for e in events) and not any(e.get("error") for e in events)
     error = next((quoted(reply.masked(json.dumps(e))) for e in events if e.get("error")), "")
-    return _Answer(reply, token, usages[-1] if usages else None, error)
+    choices = [choice for e in events for choice in (e.get("choices") or ()) if isinstance(choice, dict)]
+    return _Answer(reply, token, usages[-1] if usages else None, error, any(c.get("token_ids") for c in choices))
 
 
 def _events(body: bytes) -> list[dict[str, Any]]:

@@ -1,14 +1,16 @@
-"""How many tokens a server's chat template adds to a message: measured by messages of known lengths, before the sweep."""
+"""What the probe measures of tokens: how many a chat template adds to a message, and whether answers come with their ids."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from dataclasses import replace
+from typing import Any, Protocol
 
 from bench_tests.errors import NotMeasured
 from bench_tests.load.texts import exact_text, load_tokenizer
+from bench_tests.sweep.profile import Profile
 
-__all__ = ["measure_template"]
+__all__ = ["has_token_ids", "measure_template"]
 
 LENGTHS = (16, 48)  # tokens of the messages: a template adds the same to both
 
@@ -37,3 +39,33 @@ async def measure_template(
             "--tokenizer with the model's own name or folder"
         )
     return added[0]
+
+
+class _Told(Protocol):
+    @property
+    def token(self) -> bool: ...
+    @property
+    def ids(self) -> bool: ...
+
+
+class _Ask(Protocol):
+    """Asks for one token as the profile has it; None where nothing came."""
+
+    async def __call__(self, *, profile: Profile) -> _Told | None: ...
+
+
+async def has_token_ids(profile: Profile, model: str, ask: _Ask) -> tuple[bool, list[str]]:
+    """Whether answers come with their token ids when that is asked, for a session's history; where the server gives none, the
+    tokenizer makes them of the text, and a note says so. Raises UsageError where there is no tokenizer.
+    """
+    asking = replace(profile.load, extra_body={**profile.load.extra_body, "return_token_ids": True})
+    answer = await ask(profile=replace(profile, load=asking))
+    if answer is not None and answer.token and answer.ids:
+        return True, []
+    tokenizer = profile.model.tokenizer or model
+    load_tokenizer(tokenizer)
+    note = (
+        "the server gives no token ids of its answers (return_token_ids): a session's history is made of their text by the "
+        f"tokenizer {tokenizer} (--tokenizer NAME), which may cut it into other tokens than were generated"
+    )
+    return False, [note]

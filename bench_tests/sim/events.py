@@ -9,7 +9,18 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any
 
-__all__ = ["DONE", "LAST_CHUNK", "SERVER", "Voice", "chunk", "error_body", "error_event", "head", "stream_head"]
+__all__ = [
+    "DONE",
+    "LAST_CHUNK",
+    "SERVER",
+    "Voice",
+    "chunk",
+    "error_body",
+    "error_event",
+    "head",
+    "stream_head",
+    "token_id",
+]
 
 SERVER = "bench-tests-simulator"
 DONE = b"data: [DONE]\n\n"
@@ -34,6 +45,11 @@ _TYPES = {400: "BadRequestError", 401: "AuthenticationError", 404: "NotFoundErro
 _TYPES |= {500: "InternalServerError", 503: "ServiceUnavailableError"}
 _ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _date: tuple[int, str] = (0, "")
+
+
+def token_id(i: int) -> int:
+    """The id of an answer's token i."""
+    return i % 1000 + 100
 
 
 def chunk(data: bytes) -> bytes:

@@ -179,6 +179,8 @@ class Core:
                 if ask.chat:
                     sequence.think = min(self.spec.think_tokens, n) if ask.thinks else 0
                     sequence.tool = max(sequence.think, n - self.spec.tool_tokens)
+                if self.spec.prefix_caching:
+                    sequence.prompt = prompt
                 reply.sequences.append(sequence)
                 sequence.prepare()
                 index += 1

@@ -9,7 +9,7 @@ from collections import deque
 from itertools import pairwise
 
 from bench_tests.sim.clock import Clock, now_ns
-from bench_tests.sim.events import DONE, LAST_CHUNK, Voice, chunk, error_event, stream_head
+from bench_tests.sim.events import DONE, LAST_CHUNK, Voice, chunk, error_event, stream_head, token_id
 from bench_tests.sim.metrics import Metrics
 from bench_tests.sim.stream import Reply, Sequence, Transport
 
@@ -215,7 +215,7 @@ class ScriptedSequence(Sequence):
         voice, hit = self.reply.voice, self.scripted.hit
         text = "" if "empty_texts" in hit else "".join(voice.word(i) for i in range(start, end + 1))
         reason = self.reply.finish_reason if last and not ("no_finish_reason" in hit or self.endless) else None
-        ids = [i % 1000 + 100 for i in range(start, end + 1)] if self.token_ids else None
+        ids = [token_id(i) for i in range(start, end + 1)] if self.token_ids else None
         out = voice.event(self.index, text, end + 1, reason, token_ids=ids, part=self.part(start))
         if start == 0 and voice.chat and not voice.role_sent:
             out = voice.role_event(self.index) + out

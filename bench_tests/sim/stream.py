@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from collections.abc import Sequence as Tokens
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -119,7 +120,8 @@ class Sequence:
 
     __slots__ = (
         "answer_event", "blocks", "cached", "computed", "cycles", "due", "edge", "frames", "gap", "gaps", "gone", "held",
-        "i", "index", "last", "max_lag", "n", "prompt_tokens", "reply", "stamps", "t_arrive", "t_scheduled", "think", "tool",
+        "i", "index", "last", "max_lag", "n", "prompt", "prompt_tokens", "reply", "stamps", "t_arrive", "t_scheduled",
+        "think", "tool",
         "write",
     )  # fmt: skip
 
@@ -129,6 +131,7 @@ class Sequence:
         self.prompt_tokens = prompt_tokens
         self.blocks = blocks  # a hash for each full block of the prompt
         self.n = n  # tokens to emit
+        self.prompt: Tokens[int] | Tokens[str] = ()  # where a cache keeps it with the answer
         self.think = 0  # so many of them are thinking
         self.tool = n  # and those from here on a tool call
         self.answer_event = 0  # which of its events is the first of the answer itself

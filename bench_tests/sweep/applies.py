@@ -18,6 +18,7 @@ def all_apply(profile: Profile, points: list[Point] | None) -> None:
     _burstiness_applies(profile, points or profile.points)
     _prefix_applies(profile)
     _chat_applies(profile)
+    _sessions_apply(profile, points or [])
 
 
 def _overrides_apply(profile: Profile, points: list[Point]) -> None:
@@ -64,3 +65,22 @@ def _chat_applies(profile: Profile) -> None:
             raise UsageError(
                 f"{profile.source} load.{name}: /v1/completions has no chat template; give --endpoint chat"
             )
+
+
+def _sessions_apply(profile: Profile, points: list[Point]) -> None:
+    """Raise UsageError for users without sessions, and for what sessions cannot have beside them."""
+    load, workload = profile.load, profile.workload
+    if not workload.sessions:
+        if any(point.users for point in points):
+            raise UsageError("--point users...: users have sessions; give --sessions synthetic, or a file of them")
+        return
+    others = {"workload.trace": workload.trace, "workload.dataset": workload.dataset, "workload.ramp": workload.ramp,
+              "load.prefix": load.prefix, "load.models": load.models, "load.cancel": load.cancel,
+              "load.prefix_len": load.prefix_len, "load.range_ratio": load.range_ratio,
+              "load.request_rate": math.isfinite(load.request_rate), "slo.max_requests": profile.slo.max_requests}  # fmt: skip
+    for name, said in others.items():
+        if said:
+            raise UsageError(f"{profile.source} {name}: sessions have turns and times of their own; leave it out")
+    if load.prompt_format == "text" and not load.chat:
+        raise UsageError(f"{profile.source} load.prompt_format: the history of a session is token ids in /v1/completions; leave "
+                         "'text' out, or use --endpoint chat")  # fmt: skip

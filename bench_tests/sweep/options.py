@@ -188,6 +188,8 @@ OPTIONS = (
     Option("--tick-spread", "requests that share a time of a trace: sent together (none), or spread up to its next time",
            {"choices": ("none", "uniform")}, "workload.tick_spread"),
     Option("--dataset", "prompts of a file: ShareGPT's JSON, or JSONL of prompts or messages", {"metavar": "FILE"}, "workload.dataset"),
+    Option("--sessions", "conversations of several turns at the profile's numbers of users: synthetic ones ([sessions]), or a file's",
+           {"metavar": "FILE|synthetic"}, "workload.sessions"),
     Option("--start", "how a closed loop's streams begin: together (all at one moment), or staggered (spread over a request's duration)",
            {"choices": ("together", "staggered")}, "load.start"),
     Option("--random-range-ratio", "lengths uniform in ISL × (1 ± R), likewise OSL",
@@ -259,14 +261,36 @@ def apply_options(profile: Profile, option: Callable[[str], Any]) -> Profile:
     return profile
 
 
+def _of_users(profile: Profile, points: list[Point]) -> list[Point]:
+    """The points of --point as points of sessions. Raises UsageError."""
+    found = [
+        replace(point, workload=profile.workload.of_users(point.users)) if point.users else point for point in points
+    ]
+    for number, point in enumerate(found):
+        if not point.users:
+            raise UsageError(f"--point {point}: sessions have users and lengths of their own; use e.g. --point users32")
+        if point in found[:number]:
+            raise UsageError(f"--point {point} is given twice; keep one")
+    return found
+
+
 def selected_points(profile: Profile, points: list[Point] | None) -> list[Point]:
     """The points of --point, else the profile's. Raises UsageError for one that is named twice, or none at all."""
     all_apply(profile, points)
     if not points:
         found = profile.points
         if not found:
-            raise UsageError(f"{profile.source}: it has no points; set sweep.isl and sweep.concurrency, or use --point")
+            raise UsageError(
+                f"{profile.source}: it has no points; set "
+                + (
+                    "sweep.users, or use --point users32"
+                    if profile.workload.sessions
+                    else "sweep.isl and sweep.concurrency, or use --point"
+                )
+            )
         return found
+    if profile.workload.sessions:
+        return _of_users(profile, points)
     if profile.workload.trace or profile.workload.dataset:
         raise UsageError(f"--point {points[0]}: {profile.workload.name} has lengths of its own; leave out --point")
     if profile.workload.ramp:  # a concurrency of the point is a cap then

@@ -12,13 +12,14 @@ from bench_tests.errors import UsageError
 
 __all__ = ["AXES", "Point", "grid", "keyword_tokens", "loads", "number", "rewrite_keyword"]
 
-AXES = ("isl", "osl", "conc", "rate")
+AXES = ("isl", "osl", "conc", "rate", "users")
 _ID = re.compile(r"isl(\d{1,9})-osl(\d{1,9})(?:-rate(\d{1,9}(?:\.\d{1,9})?))?(?:-conc(\d{1,9}))?")
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
-_AXIS = re.compile(rf"(?<![A-Za-z0-9])(isl|osl|conc|rate)({_NUMBER})(?![A-Za-z0-9])", re.IGNORECASE)
+_AXIS = re.compile(rf"(?<![A-Za-z0-9])(isl|osl|conc|rate|users)({_NUMBER})(?![A-Za-z0-9])", re.IGNORECASE)
 # what pytest's own -k grammar takes as one identifier, quoted here because it is not public
 _IDENT = re.compile(r"(?:\w|:|\+|-|\.|\[|\]|\\|/|=)+")
-_AXES_ONLY = re.compile(rf"(?:(?:isl|osl|conc|rate){_NUMBER})(?:-(?:isl|osl|conc|rate){_NUMBER})*", re.IGNORECASE)
+_AXES_ONLY = re.compile(rf"(?:(?:isl|osl|conc|rate|users){_NUMBER})(?:-(?:isl|osl|conc|rate){_NUMBER})*", re.IGNORECASE)
+_USERS = re.compile(r"(?:\w+_)?users(\d{1,9})")
 _WORKLOAD = re.compile(r"[a-z][a-z0-9_.]{0,63}")
 
 
@@ -28,7 +29,7 @@ class Point:
 
     A closed loop keeps `conc` requests in flight. An open loop starts `rate` requests per second; `conc` is then a cap,
     0 for none. A `workload` says what else there is: a trace (with lengths and arrivals of its own), a dataset (with
-    lengths of its own; `isl` and `osl` are 0 in both), a ramp of the rate.
+    lengths of its own; `isl` and `osl` are 0 in both), a ramp of the rate, or how many users have sessions (`users32`).
     """
 
     isl: int
@@ -62,13 +63,21 @@ class Point:
         return {name: value for name, value in said.items() if value}
 
     @property
+    def users(self) -> int:
+        """How many users at a time have sessions; 0 for other loads."""
+        found = _USERS.fullmatch(self.workload)
+        return int(found[1]) if found else 0
+
+    @property
     def open_loop(self) -> bool:
         """Whether requests are started by a clock and not by the end of others."""
         return self.rate > 0 or (bool(self.workload) and not self.conc)
 
     @classmethod
     def parse(cls, text: str) -> Point:
-        """Read `isl2048-osl128-conc16`, `isl2048-osl128-rate8` or `isl2048-osl128-rate8-conc64` (a cap). Raises UsageError."""
+        """Read `isl2048-osl128-conc16`, `isl2048-osl128-rate8` `isl2048-osl128-rate8-conc64` (a cap) or `users32`. Raises UsageError."""
+        if _USERS.fullmatch(text.strip()) and int(_USERS.fullmatch(text.strip())[1]):  # type: ignore[index]
+            return cls(0, 0, workload=text.strip())
         found = _ID.fullmatch(text.strip())
         if not found or not (found[3] or found[4]):
             raise UsageError(f"point {text!r}: expected the form isl2048-osl128-conc16 or isl2048-osl128-rate8")

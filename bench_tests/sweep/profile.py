@@ -15,6 +15,7 @@ from bench_tests.errors import UsageError
 from bench_tests.sweep import keys, serving, settings
 from bench_tests.sweep.cost import Cost, Power
 from bench_tests.sweep.point import Point, grid, loads
+from bench_tests.sweep.sessions import Sessions
 from bench_tests.sweep.slo import Goodput, Slo, parse_goodput, parse_slo_table
 from bench_tests.sweep.workload import Workload
 
@@ -27,6 +28,7 @@ TABLES: dict[str, type] = {
     "sweep": settings.Sweep,
     "load": settings.Load,
     "workload": Workload,
+    "sessions": Sessions,
     "timeouts": settings.Timeouts,
     "tiers": settings.Tiers,
     "validity": settings.Validity,
@@ -53,6 +55,7 @@ class Profile:
     sweep: settings.Sweep = field(default_factory=settings.Sweep)
     load: settings.Load = field(default_factory=settings.Load)
     workload: Workload = field(default_factory=Workload)
+    sessions: Sessions = field(default_factory=Sessions)
     timeouts: settings.Timeouts = field(default_factory=settings.Timeouts)
     tiers: settings.Tiers = field(default_factory=settings.Tiers)
     validity: settings.Validity = field(default_factory=settings.Validity)
@@ -72,6 +75,8 @@ class Profile:
     def points(self) -> list[Point]:
         """The grid and the further points, in their order. Raises UsageError for a point that is there twice."""
         sweep, workload = self.sweep, self.workload
+        if workload.sessions:
+            return [Point(0, 0, workload=workload.of_users(users)) for users in sweep.users]
         if workload.trace:
             return [Point(0, 0, workload=workload.name)]
         if workload.dataset:
@@ -106,10 +111,14 @@ class Profile:
             return self.load.num_prompts
         if point.rate:
             return max(1, math.ceil(point.rate * self.load.rate_seconds))
+        if point.users:
+            return self.load.prompts_per_concurrency * point.users
         return self.load.prompts_per_concurrency * point.conc
 
     def num_warmups(self, point: Point) -> int:
-        """How many requests precede them."""
+        """How many requests precede them. Each user of sessions has one, where it enters."""
+        if point.users:
+            return 0
         if self.load.num_warmups >= 0:
             return self.load.num_warmups
         return self.load.warmups_per_concurrency * (point.conc or max(1, math.ceil(point.rate)))

@@ -51,6 +51,7 @@ class Sweep:
     rate: tuple[float, ...] = key(
         list_of(number(0, above=True), unique=True), (), "requests started per second (open loop, no cap)"
     )
+    users: tuple[int, ...] = key(list_of(whole(1), unique=True), (), "users at a time, of sessions (workload.sessions)")
     points: tuple[str, ...] = key(list_of(text, unique=True), (), "further points, such as isl2048-osl128-conc16")
 
 

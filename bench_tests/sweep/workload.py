@@ -11,6 +11,7 @@ from typing import Any
 from bench_tests.errors import UsageError
 from bench_tests.sweep.keys import key, maybe, number, one_of, whole
 from bench_tests.sweep.ramp import parse_ramp
+from bench_tests.sweep.sessions import SYNTHETIC
 from bench_tests.sweep.units import parse_duration_s
 
 __all__ = ["TRACE_FORMATS", "Workload", "window_s"]
@@ -60,21 +61,30 @@ class Workload:
     dataset_osl: int = key(whole(0), 0, "output tokens of each; 0: as the file says, else its answer's length")
     min_isl: int = key(whole(1), 4, "shorter prompts of a dataset are not drawn, tokens")
     max_isl: int = key(whole(1), 8192, "longer prompts of a dataset are not drawn, tokens")
+    sessions: str = key(
+        maybe, "", "conversations of several turns: synthetic ([sessions]), or a file of them", shapes=False
+    )
     ramp: str = key(_ramp, "", "a rate that changes: LOW:HIGH/DURATION, with /STEPS in so many steps")
 
     @property
     def closed_loop(self) -> bool:
         """Whether requests can wait for others to end: a trace and a ramp say themselves when each starts."""
-        return not (self.trace or self.ramp)
+        return not (self.trace or self.ramp or self.sessions)
 
     @property
     def name(self) -> str:
         """What points and files of this workload are called; empty for random prompts."""
         file, kind = (self.trace, "trace") if self.trace else (self.dataset, "dataset")
+        if self.sessions:
+            file, kind = ("" if self.sessions == SYNTHETIC else self.sessions), "sessions"
         if not file:
-            return "ramp" if self.ramp else ""
+            return kind if self.sessions else "ramp" if self.ramp else ""
         stem = re.sub(r"[^a-z0-9]+", "_", Path(file).stem.lower()).strip("_")[:40]
         return f"{kind}_{stem}" if stem else kind
+
+    def of_users(self, users: int) -> str:
+        """What a point of so many users is called: `users32`, with a file `sessions_mine_users32`."""
+        return f"users{users}" if self.sessions == SYNTHETIC else f"{self.name}_users{users}"
 
     def shape(self) -> dict[str, Any]:
         """What of it shapes the load, by key, as far as it is said: results of random prompts stay as they were."""

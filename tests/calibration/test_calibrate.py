@@ -26,7 +26,7 @@ from bench_tests.calibration.store import (
 )
 from bench_tests.errors import NotMeasured
 from bench_tests.load.ending import Ending
-from bench_tests.load.records import KINDS, Records
+from bench_tests.load.records import KINDS, OF_SESSIONS, Records
 from bench_tests.load.team import LoadRun
 from bench_tests.sweep.profile import load_profile
 from tests.support.suite import run_suite
@@ -49,7 +49,8 @@ def run(late_s: float = 0.0, gap_s: float = GAP_S, kind: str = "completed", **st
         name: np.full(n, EVENTS) for name in ("asked_output", "output_tokens", "events", "moments", "number")
     }
     more: dict[str, Any] = {
-        name: np.full(n, 64) for name in ("asked_input", "input_tokens", "cached_tokens", "reasoning_tokens")
+        name: np.full(n, 64)
+        for name in ("asked_input", "input_tokens", "cached_tokens", "reasoning_tokens", *OF_SESSIONS)
     }
     records = Records(
         kind=np.full(n, KINDS.index(kind), np.int8), measured=np.ones(n, np.bool_), http_status=np.full(n, 200, np.int16),

@@ -79,3 +79,18 @@ def test_a_server_without_the_endpoint_names_the_other_one() -> None:
         assert "--endpoint completions" in probed(url).refused
     with odd_server(paths=("/v1/chat/completions",)) as (_, url):
         assert "--endpoint chat" in probed(url, endpoint="completions", chat_template_kwargs={}).refused
+
+
+@pytest.mark.parametrize("gives", [True, False])
+def test_whether_answers_come_with_their_token_ids_is_found_out_for_sessions(gives: bool) -> None:
+    talk = replace(CHAT, workload=replace(CHAT.workload, sessions="synthetic"), load=DEMO.load)
+
+    async def ask(url: str) -> Probed:
+        return await probe(Endpoint(url), talk, await look_at(Endpoint(url), "m"))
+
+    with odd_server(token_ids=gives) as (odd, url):
+        got = run(ask(url))
+    assert got.token_ids == gives
+    assert any(asked.get("return_token_ids") for asked in odd.asks)
+    assert any("return_token_ids" in note for note in got.notes) != gives
+    assert got.profile.load.extra_body == {}

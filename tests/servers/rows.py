@@ -7,6 +7,7 @@ from dataclasses import dataclass
 __all__ = ["NOT_RUN", "PROXIES", "ROWS", "TEXT", "Row"]
 
 TEXT = ("--prompt-format", "text", "--tokenizer={tokenizer}")
+CHAT = ("--endpoint", "chat", "--tokenizer={tokenizer}")
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ ROWS: tuple[Row, ...] = (
     Row("vllm", "vLLM 0.32 (CPU)", "`vllm serve`, two names, a LoRA adapter", "vllm_names", ("--model", "tiny"), engine="vllm"),
     Row("vllm-second-name", "vLLM 0.32 (CPU)", "the same, by its second name", "vllm_names", ("--model", "second"), engine="vllm"),
     Row("vllm-lora", "vLLM 0.32 (CPU)", "the same, the adapter", "vllm_names", ("--model", "adapter"), engine="vllm"),
+    Row("vllm-chat", "vLLM 0.32 (CPU)", "the first, chat", "vllm_names", ("--model", "tiny", *CHAT), engine="vllm"),
     Row("vllm-data-parallel", "vLLM 0.32 (CPU)", "`--data-parallel-size 2`", "vllm_data_parallel", engine="vllm"),
     Row("llama-metrics", "llama.cpp's `llama-server`", "with `--metrics`", "llama_with_metrics", engine="llama.cpp"),
     Row("llama", "llama.cpp's `llama-server`", "without", "llama", engine="llama.cpp"),
@@ -40,7 +42,16 @@ ROWS: tuple[Row, ...] = (
         "transformers-text", "`transformers serve` 5.19", "with what it asks for", "transformers",
         ("--model={weights}", *TEXT, "--no-ignore-eos"),
     ),
+    Row(
+        "transformers-chat", "`transformers serve` 5.19", "chat", "transformers",
+        ("--model={weights}", *CHAT, "--no-ignore-eos"),
+    ),
     Row("litellm", "LiteLLM 1.108", "provider `text-completion-openai`, before the simulated server", "litellm_completions"),
+    Row(
+        "litellm-chat", "LiteLLM 1.108", "provider `hosted_vllm`, chat, before the simulated server, which thinks", "litellm_chat",
+        ("--endpoint", "chat", "--tokenizer", "words", "--slo", "p99_ttfat<=60s"),
+        words=("the chat template adds 4 tokens",),
+    ),
     Row(
         "litellm-vllm", "LiteLLM 1.108", "provider `hosted_vllm`, before `llama-server`", "litellm_vllm", exit=12,
         words=("Unmapped prompt format", "--prompt-format text"),

@@ -124,8 +124,9 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _simulated() -> Simulator:
-    return Simulator(SimSpec(model="tiny", base_ms=3.0, prefill_tok_per_s=1e6, prefix_caching=False))
+def _simulated(think_tokens: int = 0) -> Simulator:
+    fast = SimSpec(model="tiny", base_ms=3.0, prefill_tok_per_s=1e6, prefix_caching=False, think_tokens=think_tokens)
+    return Simulator(fast)
 
 
 @contextmanager
@@ -204,6 +205,12 @@ def litellm_completions(assets: Assets) -> Iterator[Running]:
 
 
 @contextmanager
+def litellm_chat(assets: Assets) -> Iterator[Running]:
+    with _simulated(think_tokens=2) as behind, _litellm(assets, "hosted_vllm", behind.url) as running:
+        yield running
+
+
+@contextmanager
 def litellm_vllm(assets: Assets) -> Iterator[Running]:
     with llama(assets) as behind, _litellm(assets, "hosted_vllm", behind.url) as running:
         yield running
@@ -225,7 +232,7 @@ def sglang_router(assets: Assets) -> Iterator[Running]:
 STARTS: dict[str, Callable[[Assets], object]] = {
     f.__name__: f
     for f in (
-        vllm_names, vllm_data_parallel, llama, llama_with_metrics, transformers, litellm_completions, litellm_vllm,
+        vllm_names, vllm_data_parallel, llama, llama_with_metrics, transformers, litellm_completions, litellm_chat, litellm_vllm,
         sglang_router,
     )
 }  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bench_tests.load.records import KINDS, Records
+from bench_tests.load.records import KINDS, OF_SESSIONS, Records
 
 
 def records(
@@ -35,6 +35,7 @@ def records(
         "answer_s": np.full(n, np.nan),
         "answer_blur_s": np.zeros(n),
         "reasoning_tokens": np.full(n, -1, np.int64),
+        **{name: np.full(n, -1 if name == "session" else 0, np.int64) for name in OF_SESSIONS},
         "connect_s": np.zeros(n),
         "asked_input": np.full(n, 10, np.int64),
         "asked_output": np.array(tokens, np.int64),

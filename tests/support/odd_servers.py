@@ -32,6 +32,7 @@ class Odd:
     extra_prompt_tokens: Callable[[dict[str, Any]], int] = lambda ask: 0  # that usage counts beyond those sent
     cached: Callable[[dict[str, Any]], int | None] = lambda ask: None  # cached tokens by usage
     stream: bool = True
+    token_ids: bool = False  # it gives those of its answers when asked
     paths: tuple[str, ...] = ("/v1/completions", "/v1/chat/completions")
     asks: list[dict[str, Any]] = field(default_factory=list)
     heads: list[str] = field(default_factory=list)
@@ -69,6 +70,8 @@ class Odd:
             self._whole(conn, 200, {"choices": [choice], "usage": usage})
             return
         said: dict[str, Any] = {"delta": {"content": " w"}} if chat else {"text": " w"}
+        if self.token_ids and ask.get("return_token_ids"):
+            said["token_ids"] = [7]
         events: list[Any] = [
             {"choices": [{"index": 0, **said, "finish_reason": "length" if n == count - 1 else None}]}
             for n in range(count)

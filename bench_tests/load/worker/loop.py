@@ -24,7 +24,7 @@ from bench_tests.load.worker.connection import ANCILLARY
 from bench_tests.load.worker.framing import CHUNKED, BadFraming, Framing
 from bench_tests.load.worker.life import see_life
 from bench_tests.load.worker.pool import DIALERS, Pool, Stream
-from bench_tests.load.worker.stagger import Stagger
+from bench_tests.load.worker.stagger import Order
 from bench_tests.load.worker.tally import Raw, Tally
 
 __all__ = ["Loop", "PhaseStats"]
@@ -86,7 +86,7 @@ class Loop:
         self.active = 0
         self.silent = 0  # requests in a row that timed out waiting for a byte
         self.grows = False  # no cap: a request that finds no idle stream gets a new one
-        self.stagger: Stagger | None = None
+        self.stagger: Order | None = None
         self.stats = PhaseStats()
         self.ending: Ending | None = None  # why the phase ends before all is sent
 
@@ -129,7 +129,7 @@ class Loop:
         channel = stream.channel
         if channel is None:  # pragma: no cover  # callers hold an open stream
             raise AssertionError("send on a closed stream")
-        data = os.pread(self.files.fileno, request.size, request.offset)
+        data = request.data or os.pread(self.files.fileno, request.size, request.offset)
         stream.request = request
         stream.due_ns = due_ns
         stream.fast = False
@@ -242,7 +242,7 @@ class Loop:
     # ------------------------------------------------------------------ a phase
 
     def run(
-        self, requests: list[Request], due_ns: list[int], chores: Callable[[], Ending | None], stagger: Stagger | None
+        self, requests: list[Request], due_ns: list[int], chores: Callable[[], Ending | None], stagger: Order | None
     ) -> PhaseStats:
         """Send all requests, none before its due time, and wait for their ends; with `stagger` in its order.
 
@@ -273,7 +273,7 @@ class Loop:
         return self.stats
 
     def _spin(self, clock: ClockWatch, chores: Callable[[], Ending | None]) -> None:
-        poll, by_fd, time_ns, sleep = self.epoll.poll, self.pool.by_fd, time.time_ns, time.sleep
+        poll, by_fd, time_ns, sleep, stagger = self.epoll.poll, self.pool.by_fd, time.time_ns, time.sleep, self.stagger
         size, wake_r = max(len(self.streams) + 2, 4096 * self.grows), self.pool.wake_r
         self._start_due()
         before = time_ns()
@@ -282,7 +282,9 @@ class Loop:
         nap_s = 0.0
         ready: list[tuple[int, int]] = []
         deadline = before + int(self.plan.timeouts.point * NS)
-        while (self.active or self.todo) and self.ending is None and not (self.stagger and self.stagger.done):
+        while (self.active or self.todo or (stagger and self.pending)) and not (
+            self.ending or (stagger and stagger.done)
+        ):
             busy = self.pending or self._due_soon(before)
             if nap_s and not busy and len(ready) <= FEW_READY:
                 sleep(nap_s)

@@ -39,6 +39,7 @@ from bench_tests.load.texts import count_tokens
 from bench_tests.load.worker.loop import Loop, PhaseStats
 from bench_tests.load.worker.stagger import Stagger
 from bench_tests.load.worker.tally import Tally
+from bench_tests.load.worker.users import Users
 
 __all__ = ["main"]
 
@@ -154,6 +155,7 @@ def _run(plan: LoadPlan, control: Control) -> None:
     dialect = dialect_of(plan.load.endpoint)
     tally = Tally(plan.load.full_length, plan.worker, plan.secrets, from_due=open_loop, dialect=dialect)
     loop = Loop(plan, files, tally)
+    users = Users(plan, files) if plan.users else None
     prepared = time.monotonic()
     loop.open_all()
     if files.primes:  # while everybody prepares: it must be over before the first warm-up of any process
@@ -180,9 +182,12 @@ def _run(plan: LoadPlan, control: Control) -> None:
     if control.stop or not control.wait_go():
         raise _before_start(control.stop)
     zero = time.time_ns()
-    due_s = schedule_s(plan)[np.array(plan.share(plan.num_prompts), np.intp)]
+    due_s = () if users else schedule_s(plan)[np.array(plan.share(plan.num_prompts), np.intp)].tolist()
     stagger = Stagger(plan, tally.warm_s) if plan.filling else None
-    stats = loop.run(files.requests, [zero + int(s * 1e9) for s in due_s], progress, stagger)
+    if users is not None:
+        tally.heard = users.heard
+    order = users or stagger
+    stats = loop.run(files.requests, [zero + int(s * 1e9) for s in due_s], progress, order)
     loop.close()
     files.close()
     del loop
@@ -190,16 +195,20 @@ def _run(plan: LoadPlan, control: Control) -> None:
     if tally.uncounted:
         _count(plan, tally)
     records = tally.records(zero).save(compressed=False)  # the suite compresses them once, for the file
-    facts = stats.as_dict() | {
-        "nice": nice,
-        "zero_unix_s": zero / 1e9,
-        "host": os.environ.get("SLURMD_NODENAME") or platform.node(),
-        "pid": os.getpid(),
-        "max_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "process_cpu_s": time.process_time(),  # all of it: imports, prompts, warm-up, parsing, records
-        "uncounted": len(tally.uncounted),
-        "begun_over_s": stagger.span_s if stagger else None,  # of a staggered start; 0: no warm-up told a duration
-    }
+    facts = (
+        stats.as_dict()
+        | (users.facts() if users else {})
+        | {
+            "nice": nice,
+            "zero_unix_s": zero / 1e9,
+            "host": os.environ.get("SLURMD_NODENAME") or platform.node(),
+            "pid": os.getpid(),
+            "max_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "process_cpu_s": time.process_time(),  # all of it: imports, prompts, warm-up, parsing, records
+            "uncounted": len(tally.uncounted),
+            "begun_over_s": stagger.span_s if stagger else None,  # of a staggered start; 0: no warm-up told a duration
+        }
+    )
     control.say("done", records, bytes=len(records), stats=facts)
 
 

@@ -12,17 +12,41 @@ from __future__ import annotations
 import statistics
 from collections import deque
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
 from bench_tests.load.plan import LoadPlan
 from bench_tests.load.requests import Request
 
-__all__ = ["Stagger", "phases"]
+__all__ = ["Due", "Order", "Stagger", "phases"]
 
 _PHASES = 2**53  # the random numbers' part that is the phases'; arrivals and prompts have others
 
 Due = deque[tuple[Request, int]]
+
+
+class Order(Protocol):
+    """What a phase that is no plain list is sent by: the loop tells it of ends and asks it what comes next."""
+
+    @property
+    def done(self) -> bool:
+        """Whether all measured requests have ended."""
+
+    def begin(self, measured: Sequence[tuple[Request, int]], filling: Sequence[Request], now_ns: int) -> Due:
+        """What is sent first, by the time at which it is due; the order may add to it later."""
+
+    def more(self) -> Sequence[tuple[Request, int]]:
+        """What is sent when all that was given has been."""
+
+    def ended(self, request: Request, todo: Due, now_ns: int) -> None:
+        """A request has ended, however."""
+
+    def enough(self, running: int) -> None:
+        """No further measured request is needed; `running` of them are finished all the same."""
+
+    def unsent(self) -> Sequence[tuple[Request, int]]:
+        """Measured requests that were never given; nothing follows."""
 
 
 def phases(plan: LoadPlan) -> list[float]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import struct
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +11,10 @@ from numpy.typing import NDArray
 
 from bench_tests.load.dialect.base import Dialect
 from bench_tests.load.dialect.completions import COMPLETIONS
-from bench_tests.load.records import COMPLETED, KINDS, WITHDRAWN, Records
+from bench_tests.load.records import COMPLETED, KINDS, OF_SESSIONS, WITHDRAWN, Records
 from bench_tests.load.requests import Request
 from bench_tests.load.worker.framing import WHOLE, BadFraming, Framing
+from bench_tests.load.worker.row import PACK, ROW
 from bench_tests.load.worker.spool import Spool
 from bench_tests.load.worker.stream import Answer, parse_answer
 from bench_tests.masking import is_telling, masked
@@ -28,15 +28,6 @@ WARM = 4096  # durations of warm-ups that are kept
 # what servers call an end that the model itself chose: OpenAI, TGI, others; not "length", "abort" or "content_filter"
 STOPS = ("stop", "eos", "eos_token", "stop_sequence", "end_turn", "tool_calls", "function_call")
 RECOUNTED = 10  # a text made of tokens may be cut into others when it is counted: a tenth more or fewer, at most
-
-# One finished request, as the spool keeps it. Moments in ns of CLOCK_REALTIME, 0: there is none.
-ROW = np.dtype([
-    ("kind", "<i8"), ("measured", "<i8"), ("http_status", "<i8"), ("due", "<i8"), ("send", "<i8"), ("first", "<i8"),
-    ("last", "<i8"), ("end", "<i8"), ("number", "<i8"), ("asked_input", "<i8"), ("asked_output", "<i8"), ("input_tokens", "<i8"), ("output_tokens", "<i8"),
-    ("cached_tokens", "<i8"), ("reasoning_tokens", "<i8"), ("events", "<i8"), ("moments", "<i8"), ("error", "<i8"), ("answer", "<i8"),
-    ("connect_s", "<f8"), ("lag_s", "<f8"), ("first_blur_s", "<f8"), ("last_blur_s", "<f8"), ("answer_blur_s", "<f8"),
-])  # fmt: skip
-PACK = struct.Struct("<19q5d").pack
 
 
 @dataclass(slots=True)
@@ -69,6 +60,7 @@ class Tally:
         dialect: Dialect = COMPLETIONS,
     ) -> None:
         self.dialect = dialect
+        self.heard: Callable[[Raw, Answer, int], None] | None = None  # is told of each answer and of its end, ns
         self.ignore_eos = ignore_eos
         self.from_due = from_due  # an open loop: its TTFT is judged from the moment that was scheduled
         self.worker = worker
@@ -125,10 +117,13 @@ class Tally:
             answer.kind, request.measured, answer.http_status, raw.due_ns, raw.send_ns, first, last, end,
             request.index, request.isl, request.osl, answer.input_tokens, answer.output_tokens, answer.cached_tokens,
             answer.reasoning_tokens, len(moments), together, self.errors.setdefault(answer.error, len(self.errors)), begun,
+            request.session, request.turn, request.turns, request.history, request.shared,
             raw.connect_s, lag, first_blur, last_blur, begun_blur,
         ))  # fmt: skip
         self.events.append(moments.tobytes())
         self.rows += 1
+        if self.heard is not None:
+            self.heard(raw, answer, end)
         if not request.measured:
             if answer.kind == COMPLETED and len(self.warm_s) < WARM:
                 self.warm_s.append((last - raw.send_ns) / NS)
@@ -196,6 +191,7 @@ class Tally:
             input_tokens=rows["input_tokens"].copy(),
             output_tokens=output_tokens,
             cached_tokens=rows["cached_tokens"].copy(),
+            **{name: rows[name].copy() for name in OF_SESSIONS},
             reasoning_tokens=rows["reasoning_tokens"].copy(),
             events=rows["events"].copy(),
             event_s=(moments - zero_ns) / NS,

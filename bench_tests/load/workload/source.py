@@ -15,9 +15,11 @@ from bench_tests.errors import UsageError
 from bench_tests.load.plan import LoadPlan
 from bench_tests.load.workload.content import trace_positions
 from bench_tests.load.workload.dataset import Dataset, draw, read_dataset
+from bench_tests.load.workload.sessions import load_scripts
 from bench_tests.load.workload.trace import Trace
 from bench_tests.load.workload.trace_formats import read_trace
 from bench_tests.sweep.ramp import parse_ramp
+from bench_tests.sweep.sessions import Sessions
 from bench_tests.sweep.workload import Workload, window_s
 
 __all__ = [
@@ -92,17 +94,22 @@ def shareable_tokens(workload: Workload, count: int = 0) -> int:
     return shared
 
 
-def longest_tokens(workload: Workload) -> int | None:
-    """The context that a trace's longest request needs; None for other workloads. Raises UsageError."""
+def longest_tokens(workload: Workload, sessions: Sessions) -> int | None:
+    """The context that the longest request of a trace or of sessions needs; None for other workloads. Raises UsageError."""
+    if workload.sessions:
+        return max(script.longest() for script in load_scripts(workload.sessions, sessions).scripts)
     trace = load_trace(workload)
     return None if trace is None else int((trace.input_tokens + trace.output_tokens).max())
 
 
-def facts_of(workload: Workload) -> dict[str, Any]:
+def facts_of(workload: Workload, sessions: Sessions) -> dict[str, Any]:
     """What a result's settings say of a trace or a dataset: its digest, its shape, never its path. Raises UsageError.
 
     Of a trace before its ticks are spread: that is drawn from the seed, which differs from session to session.
     """
+    if workload.sessions:
+        found = load_scripts(workload.sessions, sessions)
+        return {"sessions": {"format": found.format, "digest": found.digest, **sessions.shape()}}
     if (trace := load_trace(replace(workload, tick_spread="none"))) is not None:
         return {"trace": trace.facts()}
     if (dataset := load_dataset(workload)) is not None:
@@ -110,8 +117,10 @@ def facts_of(workload: Workload) -> dict[str, Any]:
     return {}
 
 
-def lines_of(workload: Workload) -> list[str]:
-    """What a person is told of a trace or dataset before it is sent. Raises UsageError."""
+def lines_of(workload: Workload, sessions: Sessions) -> list[str]:
+    """What a person is told of a trace, a dataset or sessions before anything is sent. Raises UsageError."""
+    if workload.sessions:
+        return [f"sessions: {load_scripts(workload.sessions, sessions).line()}"]
     if (trace := load_trace(workload)) is not None:
         coarse = "; its clock is coarser than its gaps: --tick-spread uniform sends no bursts that nobody sent"
         return [f"trace: {trace.format}, {trace.line()}{coarse * (trace.coarse and workload.tick_spread == 'none')}"]

@@ -17,6 +17,8 @@ __all__ = ["asked_load"]
 
 def asked_load(records: Records, facts: RunFacts, limits: Validity) -> list[Check]:
     """The checks of the kind of load that was asked."""
+    if facts.point.users:
+        return [_late(records, facts, limits)]
     if math.isfinite(facts.request_rate):
         return [*_rate(records, facts, limits), (_held if facts.point.conc else _late)(records, facts, limits)]
     checks = [_concurrency(records, facts, limits)]
