@@ -35,7 +35,7 @@ from bench_tests.sweep.slo import Slo
 from bench_tests.sweep.units import rate_word
 from bench_tests.verdict.by_model import by_model
 from bench_tests.verdict.decide import ERROR, Verdict
-from bench_tests.verdict.sessions import hits_expected, hits_note, of_sessions
+from bench_tests.verdict.sessions import hits_of, of_sessions
 from bench_tests.verdict.summary import summarize
 from bench_tests.verdict.validity import Check, RunFacts
 from bench_tests.verdict.waves import burst_share
@@ -171,6 +171,7 @@ class Facts:
         profile = self.profile
         records = load.records if load else Records.empty()
         goodput, cost = self._limits() or None, profile.cost
+        own = counted.values if counted and not self.several else None
         return {
             "schema_version": SCHEMA_VERSION,
             "date": f"{started:%Y%m%d-%H%M%S}",
@@ -194,7 +195,7 @@ class Facts:
             "power": dict(story.power) or None,
             "cost": {"gpu_hour": cost.gpu_hour, "currency": cost.currency} if cost.gpu_hour else None,
             **({"by_model": by_model(records, self._models(plan, records))} if plan and profile.load.models else {}),
-            **(of_sessions(records, profile.sessions.block, self._cached(counted)) if point.users else {}),
+            **(of_sessions(records, profile.sessions.block, own) if point.users else {}),
             "verdict": verdict.word,
             "messages": list(verdict.messages),
             "slo": self.slo(point),
@@ -214,14 +215,6 @@ class Facts:
             "metadata": {**profile.load.metadata, **self.metadata},
             "records": records_file,
         }
-
-    def _hits(self, point: Point, records: Records) -> list[Check]:
-        note = hits_note(records, self.profile.sessions.block) if point.users else ""
-        return [Check("session_hits", True, None, None, "", note)] if note else []
-
-    def _cached(self, counted: Metrics | None) -> float | None:
-        """Cached prompt tokens of the point by the server's own counters."""
-        return counted.values.get("cached_tokens") if counted and not self.several else None
 
     def _models(self, plan: LoadPlan, records: Records) -> list[str]:
         """The model that each row's request was sent to."""
@@ -259,6 +252,7 @@ class Facts:
         counted = count(before, after, load.records, self.several)
         prefix = Prefix(**self.profile.load.prefix)
         calibration = self.calibration(load)
+        talks, hits = hits_of(load.records, self.profile.sessions.block)
         return RunFacts(
             point=point,
             num_prompts=self.num_prompts(point),
@@ -267,8 +261,7 @@ class Facts:
             chat=self.profile.load.chat,
             prefix_hit=prefix.hit_tokens(point.isl),
             primes=prefix.count * max(1, len(self.profile.load.models)),
-            shareable=shareable_tokens(self.profile.workload, self.num_prompts(point))
-            + int(hits_expected(load.records, self.profile.sessions.block).sum()),
+            shareable=shareable_tokens(self.profile.workload, self.num_prompts(point)) + talks,
             request_rate=self.rate(point),
             client=load.stats,
             stopped=load.ending.words if load.ending.early else "",
@@ -280,7 +273,7 @@ class Facts:
             speculative="speculation" in story.facts,
             asserted=[objective for objective in self.profile.slo.objectives(point) if objective.latency],
             **(_calibrated(calibration) if calibration else {}),
-            extra=[*counted.extra, *story.checks, *self.own_notes, *_few_cpus(self.served.facts()), *self._hits(point, load.records)],
+            extra=[*counted.extra, *story.checks, *self.own_notes, *_few_cpus(self.served.facts()), *hits],
         )
 
 

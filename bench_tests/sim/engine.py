@@ -79,7 +79,6 @@ class BatchEngine:
             tokens += 1
             self._grow(s)
             if s.emit(due):
-                self._cache.ended(s)
                 self._drop(s)
             else:
                 going.append(s)
@@ -96,7 +95,6 @@ class BatchEngine:
                 self._metrics.add("vllm:prompt_tokens_cached", s.cached)
             self._grow(s)
             if s.emit(due):
-                self._cache.ended(s)
                 self._release(s)
             else:
                 going.append(s)
@@ -116,8 +114,9 @@ class BatchEngine:
         self._release(s)
 
     def _release(self, s: Sequence) -> None:
-        self._kv -= s.held
-        s.held = 0
+        self._kv, s.held = self._kv - s.held, 0
+        if s.i >= s.n:
+            self._cache.ended(s)
 
     def _grow(self, s: Sequence) -> None:
         if self._spec.preempt:  # else all that it may need is its own from the start
@@ -218,7 +217,7 @@ class PacedEngine:
         self._metrics = metrics
         self._ttft_jitter = parse_jitter(spec.ttft_jitter)
         self._gap_jitter = parse_jitter(spec.gap_jitter)
-        self.cache = PrefixCache(spec.kv_cache_tokens // BLOCK)
+        self._cache = PrefixCache(spec.kv_cache_tokens // BLOCK)
         self._count = 0
         self._running: set[_Pace] = set()
         self.tokens = 0
@@ -232,8 +231,8 @@ class PacedEngine:
         self._count += 1
         rng = random.Random(spec.seed << 32 | self._count)
         if spec.prefix_caching:
-            s.cached = self.cache.match(s)
-            self.cache.add(s)
+            s.cached = self._cache.match(s)
+            self._cache.add(s)
             self._metrics.add("vllm:prefix_cache_queries", s.prompt_tokens)
             self._metrics.add("vllm:prefix_cache_hits", s.cached)
         ms = spec.ttft_ms + spec.ttft_us_per_token * (s.prompt_tokens - s.cached) / 1e3 + _draw(self._ttft_jitter, rng)
@@ -251,6 +250,7 @@ class PacedEngine:
         """A stream had its last token, or its client went away."""
         self._running.discard(pace)
         if pace.sequence.i:
+            self._cache.ended(pace.sequence)
             self._metrics.add("vllm:prompt_tokens", pace.sequence.prompt_tokens)
             self._metrics.add("vllm:prompt_tokens_cached", pace.sequence.cached)
 
@@ -262,7 +262,7 @@ class PacedEngine:
 
     def reset_prefix_cache(self) -> None:
         """Forget all prompts."""
-        self.cache.clear()
+        self._cache.clear()
 
     def busy(self) -> list[Sequence]:
         """All sequences that are not finished."""
@@ -286,7 +286,6 @@ class _Pace:
         self.engine.tokens += 1
         if s.emit(due):
             self.engine.ended(self)
-            self.engine.cache.ended(s)
             return 0
         return due + (s.gap if s.gaps is None else s.gaps[s.i % s.n])
 

@@ -280,14 +280,12 @@ def selected_points(profile: Profile, points: list[Point] | None) -> list[Point]
     if not points:
         found = profile.points
         if not found:
-            raise UsageError(
-                f"{profile.source}: it has no points; set "
-                + (
-                    "sweep.users, or use --point users32"
-                    if profile.workload.sessions
-                    else "sweep.isl and sweep.concurrency, or use --point"
-                )
+            keys = (
+                "sweep.users, or use --point users32"
+                if profile.workload.sessions
+                else "sweep.isl and sweep.concurrency, or use --point"
             )
+            raise UsageError(f"{profile.source}: it has no points; set {keys}")
         return found
     if profile.workload.sessions:
         return _of_users(profile, points)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench_tests.load.records import COMPLETED, Records
+from bench_tests.verdict.checks.check import Check
 from bench_tests.verdict.summary import figure
 
-__all__ = ["hits_expected", "hits_note", "of_sessions"]
+__all__ = ["hits_expected", "hits_of", "of_sessions"]
 
 NEAR = 0.02  # hits this near to theory's are not spoken of
 MOST = 100  # turns that a result has rows of
@@ -25,13 +27,13 @@ def hits_expected(records: Records, block: int) -> NDArray[np.int64]:
     return np.asarray(common // block * block)
 
 
-def of_sessions(records: Records, block: int, counted: float | None = None) -> dict[str, Any]:
+def of_sessions(records: Records, block: int, counted: Mapping[str, float] | None = None) -> dict[str, Any]:
     """`by_turn`, a row a turn, and `sessions`, of the whole run; of measured requests that completed. Times in seconds.
 
     Formula: hit rate = cached / prompt tokens, by the answers' usage; theory = Σ floor(common prefix / block) · block / prompt
     tokens. A session's duration is from its first turn's send to its last turn's end, of those that are in the run whole;
-    sessions per hour = those that ended / the time of the measured requests. `counted`: cached prompt tokens of all requests by
-    the server's own counters, entries into a session included, where it has any; beside it theory's for the same requests.
+    sessions per hour = those that ended / the time of the measured requests. `counted`: the server's own
+    counters over the run, entries into a session included; beside their cached tokens stand theory's for the same requests.
     """
     done = records.completed & (records.turn > 0)
     theory = hits_expected(records, block)
@@ -53,7 +55,7 @@ def of_sessions(records: Records, block: int, counted: float | None = None) -> d
             "median_duration": figure(durations, "median"),
             "p99_duration": figure(durations, "p99"),
             **{name: whole[name] for name in ("hit_rate", "theory_hit_rate", "mean_new_tokens", "mean_cached_tokens")},
-            "counted_cached_tokens": counted,
+            "counted_cached_tokens": (counted or {}).get("cached_tokens"),
             "theory_cached_tokens": int(theory[~np.isnan(records.send_s)].sum()),
             "p99_lateness": figure(late, "p99"),
             "max_lateness": float(late.max()) if len(late) else None,
@@ -61,16 +63,19 @@ def of_sessions(records: Records, block: int, counted: float | None = None) -> d
     }
 
 
-def hits_note(records: Records, block: int) -> str:
-    """What is to be said of hits that are not theory's, in words; "" where they are, or nobody counts them by request."""
+def hits_of(records: Records, block: int) -> tuple[int, list[Check]]:
+    """The prompt tokens that histories let the server's cache hit, and what is to be said of hits that are fewer."""
+    expected = hits_expected(records, block)
     done = records.completed & (records.turn > 0)
-    theory, cached = int(hits_expected(records, block)[done].sum()), records.cached_tokens[done]
-    if not theory or not len(cached) or (cached < 0).any() or abs(cached.sum() / theory - 1) <= NEAR:
-        return ""
-    return (
-        f"the prefix cache hit {cached.sum() / theory:.1%} of what the sessions' histories allow: is prefix caching on, is the cache "
-        "large enough for all users, is sessions.block the server's block size?"
+    theory, cached = int(expected[done].sum()), records.cached_tokens[done]
+    if not theory or not len(cached) or (cached < 0).any() or cached.sum() / theory >= 1 - NEAR:
+        return int(expected.sum()), []
+    share = float(cached.sum() / theory)
+    words = (
+        f"the prefix cache hit {share:.1%} of what the sessions' histories allow: is prefix caching on, is the cache large enough "
+        "for all users, is sessions.block the server's block size?"
     )
+    return int(expected.sum()), [Check("session_hits", True, share, 1 - NEAR, "share", words)]
 
 
 def _turn(records: Records, theory: NDArray[np.int64], of: NDArray[np.bool_], turn: int) -> dict[str, Any]:

@@ -131,7 +131,7 @@ def test_a_turn_that_fails_ends_its_session_and_the_user_begins_anew(tmp_path: P
 
 def test_what_a_run_shows_turn_by_turn(tmp_path: Path) -> None:
     run, _ = load(tmp_path)
-    said = of_sessions(run.records, 16, 4711.0)
+    said = of_sessions(run.records, 16, {"cached_tokens": 4711.0})
     assert [row["turn"] for row in said["by_turn"]] == [1, 2, 3, 4]
     assert sum(row["n"] for row in said["by_turn"]) == 60
     for row in said["by_turn"]:

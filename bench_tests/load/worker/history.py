@@ -37,7 +37,7 @@ class History(ABC):
 
     def __init__(self, files: RequestFile, session: int) -> None:
         plan = files.plan
-        key = np.array([plan.seed, _CONTENT + (plan.first_serial << 20) + session], np.uint64)
+        key = np.array([plan.seed + plan.salt, _CONTENT + (plan.first_serial << 20) + session], np.uint64)
         self.files, self.session = files, session
         self._rng = np.random.Generator(np.random.Philox(key=key))
 

@@ -273,7 +273,7 @@ class Loop:
         return self.stats
 
     def _spin(self, clock: ClockWatch, chores: Callable[[], Ending | None]) -> None:
-        poll, by_fd, time_ns, sleep, stagger = self.epoll.poll, self.pool.by_fd, time.time_ns, time.sleep, self.stagger
+        poll, by_fd, time_ns, sleep, order = self.epoll.poll, self.pool.by_fd, time.time_ns, time.sleep, self.stagger
         size, wake_r = max(len(self.streams) + 2, 4096 * self.grows), self.pool.wake_r
         self._start_due()
         before = time_ns()
@@ -282,9 +282,7 @@ class Loop:
         nap_s = 0.0
         ready: list[tuple[int, int]] = []
         deadline = before + int(self.plan.timeouts.point * NS)
-        while (self.active or self.todo or (stagger and self.pending)) and not (
-            self.ending or (stagger and stagger.done)
-        ):
+        while (self.active or self.todo or (order and self.pending)) and not (self.ending or (order and order.done)):
             busy = self.pending or self._due_soon(before)
             if nap_s and not busy and len(ready) <= FEW_READY:
                 sleep(nap_s)

@@ -29,9 +29,15 @@ Due = deque[tuple[Request, int]]
 class Order(Protocol):
     """What a phase that is no plain list is sent by: the loop tells it of ends and asks it what comes next."""
 
+    released: bool  # whether the measured requests of all processes have ended, as far as is known
+
+    @property
+    def own_ended(self) -> bool:
+        """Whether all measured requests of this process have ended."""
+
     @property
     def done(self) -> bool:
-        """Whether all measured requests have ended."""
+        """Whether all measured requests have ended, those of the other processes among them."""
 
     def begin(self, measured: Sequence[tuple[Request, int]], filling: Sequence[Request], now_ns: int) -> Due:
         """What is sent first, by the time at which it is due; the order may add to it later."""

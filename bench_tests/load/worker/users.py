@@ -49,6 +49,7 @@ class Users:
         self._talks: dict[int, _Talk] = {}  # by session
         self._todo: Due = deque()
         self._closed = False
+        self.released = plan.workers == 1
         self.owed = 0  # measured requests that were given and have not ended
         self.by_ids = self.by_tokenizer = self.broken = 0
 
@@ -78,8 +79,12 @@ class Users:
         self.owed -= request.measured
 
     @property
-    def done(self) -> bool:
+    def own_ended(self) -> bool:
         return not self._numbers and self.owed <= 0
+
+    @property
+    def done(self) -> bool:
+        return self.own_ended and self.released
 
     def enough(self, running: int) -> None:
         self._numbers.clear()
