@@ -23,6 +23,7 @@ from bench_tests.pytest_plugin.state import MEASURED, STATE, Session
 from bench_tests.results.lock import FolderLock
 from bench_tests.server.attach import look_at
 from bench_tests.server.choose import choose, obtain
+from bench_tests.server.lock import ServerLock
 from bench_tests.server.probe import probe
 from bench_tests.server.served import Served
 from bench_tests.sweep.point import Point
@@ -71,6 +72,7 @@ async def sweep(request: pytest.FixtureRequest) -> AsyncIterator[Sweep]:
     served: Served | None = None
     found: Sweep | None = None
     lock = FolderLock(state.results_dir)
+    loaded: ServerLock | None = None
     try:
         if other := lock.take():
             with state.terminal.uncaptured() as say:
@@ -81,6 +83,10 @@ async def sweep(request: pytest.FixtureRequest) -> AsyncIterator[Sweep]:
             restarts.check(state, choice)
             hosts = load_hosts(state.option("--load-hosts")) if state.option("--load-hosts") else []
             served = await obtain(choice, state.results_dir / "logs", bool(state.option("--keep-server")), say)
+            loaded = ServerLock(served.endpoint.base_url)
+            if not loaded.take():
+                say(f"warning: another sweep of this host loads {served.endpoint.base_url}: the two measure each other; "
+                    "stop one, or let it end first")  # fmt: skip
             model = await look_at(served.endpoint, choice.profile.model.id)
             probed = await probe(served.endpoint, choice.profile, model)
         metadata = dict(request.config.getoption("metadata", None) or ())  # pytest-metadata's --metadata KEY VALUE
@@ -106,6 +112,8 @@ async def sweep(request: pytest.FixtureRequest) -> AsyncIterator[Sweep]:
         yield found
     finally:
         lock.release()
+        if loaded is not None:
+            loaded.release()
         if served is not None:
             with state.terminal.uncaptured():
                 await (found.served if found else served).stop()

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from bench_tests.server.lock import ServerLock
 from bench_tests.sim.simulator import SimSpec, Simulator
 from tests.support.suite import QUICK, ROOT, run_suite
 
@@ -437,3 +438,14 @@ def test_repeats_have_one_confident_verdict_over_all_their_requests(tmp_path: Pa
     assert last["verdict"] == "ERROR", "200 requests are too few for a p99, whatever they are"
     assert "more would decide" in last["messages"][0]
     assert outcome.code == 12, outcome.out
+
+
+def test_two_sweeps_against_one_server_are_told(tmp_path: Path, live: Simulator) -> None:
+    other = ServerLock(live.url)
+    assert other.take()
+    try:
+        outcome = run_suite(tmp_path, "--base-url", live.url, "--slo", "none", "-k", "isl64 and conc1")
+    finally:
+        other.release()
+    assert f"warning: another sweep of this host loads {live.url}" in outcome.out
+    assert outcome.code == 0

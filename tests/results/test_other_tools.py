@@ -151,6 +151,47 @@ def test_aiperf_is_read_where_it_says_its_lengths(tmp_path: Path) -> None:
     assert point.metrics["input_throughput"] == pytest.approx(4096.0)
 
 
+LENGTHS = {"input_sequence_length": {"avg": 1024.3}, "output_sequence_length": {"avg": 125.0}}
+WARMUP = {"name": "warmup", "kind": "warmup", "type": "concurrency", "concurrency": 2}
+
+
+@pytest.mark.parametrize(
+    ("config", "point_id"),
+    [
+        ({"phases": [{"name": "profiling", "type": "concurrency", "concurrency": 16}]}, "isl1024-osl125-conc16"),
+        ({"phases": [WARMUP, {"name": "main", "kind": "profiling", "concurrency": 8}]}, "isl1024-osl125-conc8"),
+        ({"phases": [{"name": "profiling", "type": "poisson", "rate": 4.0}]}, "isl1024-osl125-rate4"),
+        ({"perf_analyzer": {"stimulus": {"concurrency": 32}}}, "isl1024-osl125-conc32"),
+        ({"perf_analyzer": {"stimulus": {"request_rate": 2.0}}}, "isl1024-osl125-rate2"),
+    ],
+)
+def test_later_versions_say_the_load_elsewhere(tmp_path: Path, config: dict[str, Any], point_id: str) -> None:
+    model = {"models": {"items": [{"name": "org/model"}]}} if "phases" in config else {"model_names": ["org/model"]}
+    put(tmp_path, "a.json", AIPERF | LENGTHS | {"input_config": config | model})
+    (point,) = read_latest(tmp_path).points
+    assert (point.point_id, point.model) == (point_id, "org/model")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"was_cancelled": True}, "an AIPerf export (not usable): the run was cancelled"),
+        ({"input_config": {"phases": [WARMUP | {"name": n, "kind": "profiling"} for n in "ab"]}}, "a concurrency"),
+    ],
+)
+def test_a_run_that_is_no_single_measurement_is_none(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    put(tmp_path, "a.json", AIPERF | LENGTHS | changes)
+    (left,) = read_latest(tmp_path).left_out
+    assert words in left.reason
+
+
+def test_sglangs_server_says_its_model_and_its_sizes(tmp_path: Path) -> None:
+    server = {"model_path": "org/model", "served_model_name": "m", "tp_size": 4, "dp_size": 1, "version": "0.5.4"}
+    put(tmp_path, "online.jsonl", SGLANG | {"backend": "sglang-oai", "server_info": server, "request_rate": "trace"})
+    (point,) = read_latest(tmp_path).points
+    assert (point.model, point.engine, point.engine_version, point.gpus) == ("m", "sglang", "0.5.4", 4)
+
+
 def test_guidellms_benchmarks_are_points(tmp_path: Path) -> None:
     def dist(value: float) -> dict[str, Any]:
         return {"successful": {"mean": value, "median": value, "std_dev": 1.0, "percentiles": {"p99": value * 1.2}}}
@@ -160,11 +201,21 @@ def test_guidellms_benchmarks_are_points(tmp_path: Path) -> None:
         "prompt_token_count": dist(512.0), "output_token_count": dist(64.0), "output_tokens_per_second": dist(300.0),
         "requests_per_second": dist(4.0),
     }  # fmt: skip
-    one = {"args": {"strategy": {"type_": "concurrent", "streams": 8}}, "metrics": metrics}
-    put(tmp_path, "g.json", {"metadata": {"version": 1}, "benchmarks": [one]})
+    strategy = {"type_": "concurrent", "streams": 8}
+    for place in (
+        {"args": {"strategy": strategy}, "worker": {"backend_model": "m"}},  # 0.2
+        {"scheduler": {"strategy": strategy}, "args": {"model": "m"}},  # 0.3
+        {"config": {"strategy": strategy, "backend": {"model": "m"}}, "duration": 30.0},  # 0.4
+    ):
+        put(tmp_path, "g.json", {"metadata": {"version": 1}, "benchmarks": [place | {"metrics": metrics}]})
+        (point,) = read_latest(tmp_path).points
+        assert (point.point_id, point.model) == ("isl512-osl64-conc8", "m")
+        assert point.metrics["p99_ttft"] == pytest.approx(0.24)
+        assert point.metrics["p99_e2el"] == pytest.approx(3.24)
+    unstreamed = metrics | {"time_to_first_token_ms": dist(0.0), "inter_token_latency_ms": dist(0.0)}
+    put(tmp_path, "g.json", {"benchmarks": [{"config": {"strategy": strategy}, "metrics": unstreamed}]})
     (point,) = read_latest(tmp_path).points
-    assert point.point_id == "isl512-osl64-conc8"
-    assert point.metrics["p99_ttft"] == pytest.approx(0.24)
+    assert {"p99_ttft", "p99_tpot", "mean_ttft"}.isdisjoint(point.metrics), "a first token that did not come is none"
     assert point.metrics["p99_e2el"] == pytest.approx(3.24)
 
 

@@ -264,6 +264,22 @@ def test_clumps_are_a_note_where_no_objective_depends_on_them() -> None:
         assert "gathers" in check.text
 
 
+@pytest.mark.parametrize("together", [4, 8])
+def test_a_client_that_read_late_blames_nobody_else_for_clumps(together: int) -> None:
+    """Clumps of 4 in 0.1 s: an event each 14 ms; whole answers after 0.2 s: each 25 ms."""
+    about = facts(asserted=[Objective("p99_tpot", 5.0)], point=Point(10, 8, 4))
+    of = arrived(together)
+    late = checks(replace(of, lag_s=np.full(40, 0.02)), about)["gathered_stream"]
+    assert not late.ok, "it was not measured, whoever is the cause"
+    assert "cannot be told" in late.text
+    assert "20.0 ms late" in late.text
+    for blamed in ("proxy_buffering", "HAProxy", "between the server"):
+        assert blamed not in late.text
+    some = np.where(np.arange(40) % 3 == 0, 0.02, 1e-4)  # a third of the answers: the others were gathered elsewhere
+    for lag_s in (some, np.full(40, 0.002)):
+        assert "proxy_buffering off" in checks(replace(of, lag_s=lag_s), about)["gathered_stream"].text
+
+
 def test_one_of_many_answers_in_clumps_is_enough_for_a_p99() -> None:
     """Two replicas, one of them behind a proxy that gathers."""
     some = arrived(1)

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from bench_tests.load.records import Records
 from bench_tests.sweep.settings import Validity
+from bench_tests.sweep.units import format_s
 from bench_tests.verdict.checks.check import Check, RunFacts
 from bench_tests.verdict.summary import per_event
 
@@ -37,7 +38,10 @@ def gathered(records: Records, facts: RunFacts, limits: Validity) -> Check:
         whose = ", ".join(moved) if moved else "TTFT, TPOT and ITL"
         text = (
             f"the events of {share:.0%} of the answers arrived together ({ratio:.2f} arrival moments an event, 1 when a "
-            f"server streams): something between the server and this client gathers the stream, and {whose} would be "
+            "server streams): "
+        )
+        text += _starved(records, of & done, whose) or (
+            f"something between the server and this client gathers the stream, and {whose} would be "
             "its figures; turn that off (nginx: proxy_buffering off; HAProxy: option http-no-delay) or measure past it"
         )
     return Check("gathered_stream", not (beyond and moved), share, limits.max_gathered_share, "share", text)
@@ -54,6 +58,27 @@ def _were_gathered(records: Records) -> NDArray[np.bool_]:
     if 2 * whole.sum() <= records.completed.sum():
         whole[:] = False
     return np.asarray((records.moments < TOGETHER * steps) | whole)
+
+
+def _starved(records: Records, gathered: NDArray[np.bool_], whose: str) -> str:
+    """What is said where this client itself may have merged most of the gathered answers; "" where it read in time.
+
+    It may where what came had waited for it longer than half of the gap between the answer's events.
+    Formula of that gap: (last event - first) / (events - 1); (last event - send) / events where all came at once.
+    """
+    steps = np.maximum(_steps(records)[gathered], 2)
+    span_s = (records.last_s - records.first_s)[gathered]
+    whole_s = (records.last_s - records.send_s)[gathered]
+    gap_s = np.where(span_s > 0, span_s / (steps - 1), whole_s / steps)
+    late = records.lag_s[gathered] >= gap_s / 2
+    if 2 * late.sum() <= len(late):
+        return ""
+    lag_s, usual_s = float(np.median(records.lag_s[gathered][late])), float(np.median(gap_s[late]))
+    return (
+        f"this client was starved of CPU and read up to {format_s(lag_s)} late, events every {format_s(usual_s)}, so that "
+        f"it cannot be told who gathered them, and {whose} cannot be relied on; give it a core of its own, more "
+        "--load-processes, or less load"
+    )
 
 
 def _steps(records: Records) -> NDArray[np.int64]:
