@@ -1,9 +1,10 @@
-"""The same points against a baseline (`--baseline DIR`): is this server slower than it was?
+"""The same points against a baseline (`--baseline DIR`, `--history DIR`) or a second server (`--against URL`): is it slower?
 
 A regression is beyond a factor and statistically beyond the noise of rounds, sessions and starts, corrected over the whole
 sweep. Where a comparison could not have seen one, the case is an ERROR: nothing was found out.
 """
 
+from bench_tests.compare.history.trend import Trend
 from bench_tests.compare.regression import SweepComparison
 from bench_tests.compare.words import blind_line, change_line
 from bench_tests.errors import NotMeasured
@@ -25,3 +26,8 @@ async def test_sweep_as_a_whole(comparison: SweepComparison) -> None:
     assert not worse, "; ".join(map(change_line, worse))
     if blind := [change for change in comparison.overall if change.blind]:
         raise NotMeasured(f"the sweep as a whole: {blind_line(blind)}")
+
+
+async def test_since_when(trend: Trend) -> None:
+    """No figure has changed for the worse within the last sessions of the history (`--history DIR`), but for what was accepted."""
+    assert not trend.alarms, "; ".join(change.words for change in trend.alarms)

@@ -31,6 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if given[:1] == ["compare"]:
             _compare(compare_parser().parse_args(given[1:]))
+        elif given[:1] == ["history"]:
+            from plotting.history_cli import history_command
+
+            history_command(
+                given[1:], _Parser(prog="python -m plotting history", description="Draw or accept a history.")
+            )
         else:
             _draw(draw_parser().parse_args(given))
     except UsageError as why:

@@ -40,10 +40,10 @@ class Baseline:
     left_out: list[str] = field(default_factory=list)
 
 
-def read_baseline(folder: Path) -> Baseline:
+def read_baseline(folder: Path, places: Sequence[Path] | None = None) -> Baseline:
     """Read a folder of results, and its folders: one run or several. Raises UsageError when nothing can be used.
 
-    Everything is taken now: what this session writes into the same folder afterwards is not in it.
+    `places`: the folders that are read instead, of a history. Everything is taken now: what this session writes into the same folder afterwards is not in it.
     """
     found: dict[Point, list[Entry]] = {}
     left_out: list[str] = []
@@ -54,7 +54,7 @@ def read_baseline(folder: Path) -> Baseline:
         below = sorted(p for p in folder.iterdir() if p.is_dir() and p.name not in ("records", "plots", "logs"))
     except OSError as why:
         raise UsageError(f"--baseline {folder}: {why.strerror}; name a folder that can be read") from why
-    for place in [folder, *below]:
+    for place in [folder, *below] if places is None else places:
         results = latest_sessions(read_folder(place, "--baseline", below=False))
         left_out += [f"{left.path}: {left.reason}" for left in results.left_out]
         for result in results.points:

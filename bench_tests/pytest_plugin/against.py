@@ -27,7 +27,7 @@ def check(state: Session) -> None:
     url = state.option("--against")
     if not url:
         return
-    for flag in ("--baseline", "--find"):
+    for flag in ("--baseline", "--find", "--history"):
         if state.option(flag):
             raise UsageError(f"--against and {flag}: one question at a time; leave one of them out")
     if int(state.option("--restarts")) > 1:

@@ -14,7 +14,7 @@ from bench_tests.pytest_plugin.state import STATE
 from bench_tests.sweep.point import keyword_tokens
 
 OURS = frozenset(
-    {"sweep", "measured", "comparison", "compared", "bench", "capacity"}
+    {"sweep", "measured", "comparison", "compared", "bench", "capacity", "trend"}
 )  # fixtures that live on the session's loop
 
 
@@ -54,7 +54,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
         return None
     option = config.stash[STATE].option
     if collection_path.name == "test_regression.py":
-        return not (option("--baseline") or option("--against")) or None
+        return not (option("--baseline") or option("--against") or option("--history")) or None
     if collection_path.name == "test_capacity.py":
         return not option("--find") or None
     return bool(option("--find")) or None if collection_path.name == "test_slo_sweep.py" else None
@@ -62,8 +62,13 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A comparison needs all points first: its cases go behind the sweep's."""
-    items.sort(key=lambda item: "comparison" in getattr(item, "fixturenames", ()))
+    """A comparison needs all points first: its cases go behind the sweep's, and what is not asked is no case."""
+    names = {item: set(getattr(item, "fixturenames", ())) for item in items}
+    if items:
+        state = items[0].config.stash[STATE]
+        asked = {"trend": state.history is not None, "comparison": state.compares}
+        items[:] = [item for item in items if all(asked.get(name, True) for name in names[item])]
+    items.sort(key=lambda item: 2 * ("trend" in names[item]) + ("comparison" in names[item]))
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

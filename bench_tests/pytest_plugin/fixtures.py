@@ -11,13 +11,14 @@ import pytest
 import pytest_asyncio
 
 from bench_tests.calibration.store import load_calibrations
+from bench_tests.compare.history.trend import Trend
 from bench_tests.compare.regression import SweepComparison
 from bench_tests.compare.sides import compare_sides
 from bench_tests.compare.words import change_line
 from bench_tests.errors import NotMeasured, ServerError, ServerGone, ServerStuck, UsageError
 from bench_tests.load.hosts import load_hosts
 from bench_tests.measure.point import Measurement, Sweep
-from bench_tests.pytest_plugin import against, restarts
+from bench_tests.pytest_plugin import against, history, restarts
 from bench_tests.pytest_plugin.bench import Bench
 from bench_tests.pytest_plugin.state import MEASURED, STATE, Session
 from bench_tests.results.lock import FolderLock
@@ -109,6 +110,7 @@ async def sweep(request: pytest.FixtureRequest) -> AsyncIterator[Sweep]:
         with state.terminal.uncaptured() as say:
             for note in (*model.notes, *probed.notes):
                 say(f"note: {note}")
+        state.run_id = found.run_id
         yield found
     finally:
         lock.release()
@@ -212,7 +214,7 @@ def comparison(request: pytest.FixtureRequest) -> SweepComparison:
         measured,
         state.baseline,
         allow_different=bool(state.option("--allow-different")),
-        rule=state.choice.profile.regression if state.choice else None,
+        rule=history.rule_of(state),
     )
     return state.comparison
 
@@ -233,3 +235,12 @@ def compared(request: pytest.FixtureRequest, comparison: SweepComparison) -> Poi
     if point in comparison.new:
         raise NotMeasured(f"{point}: not in the baseline; keep one that has it with --save-baseline")
     raise NotMeasured(f"{point}: not measured, so not compared")
+
+
+@pytest.fixture(scope="session")
+def trend(request: pytest.FixtureRequest) -> Trend:
+    """The history with this session in it. Raises NotMeasured where nothing of it was measured or it cannot be written."""
+    found = history.keep(request.config.stash[STATE])
+    if found is None:
+        raise NotMeasured("nothing was measured, so the history has no session of it")
+    return found

@@ -15,7 +15,7 @@ import pytest
 from bench_tests.compare.baseline import read_baseline
 from bench_tests.errors import NotMeasured, ServerError, UsageError
 from bench_tests.load.workload.source import lines_of
-from bench_tests.pytest_plugin import against
+from bench_tests.pytest_plugin import against, history
 from bench_tests.pytest_plugin.pictures import draw
 from bench_tests.pytest_plugin.state import STATE, Session, concerns_us, is_ours
 from bench_tests.server.choose import choose
@@ -127,6 +127,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         state.find = find_of(state.option)
         if state.find:
             state.points = searched(state.find, state.choice.profile, state.points)
+        if not session.config.option.collectonly:
+            history.begin(state)
         if state.option("--baseline") and not session.config.option.collectonly:
             state.baseline = read_baseline(Path(state.option("--baseline")))
         state.workload_lines = lines_of(state.choice.profile.workload, state.choice.profile.sessions)

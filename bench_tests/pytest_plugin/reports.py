@@ -11,6 +11,7 @@ import pytest
 
 from bench_tests.compare.baseline import save_baseline
 from bench_tests.errors import BenchError, NotMeasured, ServerGone
+from bench_tests.pytest_plugin import history
 from bench_tests.pytest_plugin.cases import OURS
 from bench_tests.pytest_plugin.ci import github_annotations, summary_markdown
 from bench_tests.pytest_plugin.pictures import draw
@@ -71,6 +72,7 @@ def pytest_report_teststatus(
 @pytest.hookimpl(tryfirst=True)  # before the JSON report, which writes the status down
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     state = session.config.stash[STATE]
+    history.end(state)
     if state.no_server:
         session.exitstatus = ServerGone.exit_code
     elif exitstatus == pytest.ExitCode.TESTS_FAILED and state.not_measured and not state.breaches:
@@ -84,6 +86,7 @@ def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pyte
         return
     say = terminalreporter.write_line
     state.terminal.summary(measurements, state.comparison, state.capacities, state.against)
+    history.tell(state, terminalreporter)
     if folder := state.option("--save-baseline"):
         try:
             count = save_baseline(Path(folder), [m.path for m in measurements if m.verdict.word != ERROR])

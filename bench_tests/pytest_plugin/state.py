@@ -9,6 +9,8 @@ import pytest
 
 from bench_tests.compare.baseline import Baseline
 from bench_tests.compare.capacity import Capacity
+from bench_tests.compare.history.store import History
+from bench_tests.compare.history.trend import Trend
 from bench_tests.compare.regression import SweepComparison
 from bench_tests.measure.point import Measurement, Sweep
 from bench_tests.paths import CHECKOUT, PACKAGE
@@ -31,6 +33,10 @@ class Session:
         self.points: list[Point] = []
         self.workload_lines: list[str] = []  # what is said of a trace or dataset before it is sent
         self.measurements: dict[tuple[Point, int], Measurement] = {}
+        self.history: History | None = None  # as it was before this session
+        self.trend: Trend | None = None  # with this session
+        self.trend_told = False  # what was said of this session is written down
+        self.run_id = ""
         self.other: Sweep | None = None  # the second server of --against
         self.others: dict[tuple[Point, int], Measurement] = {}  # what was measured on it
         self.not_measured = False  # something could not be measured
@@ -64,6 +70,11 @@ class Session:
         """Which measurement of how many comes next; a case of the user's own may add some."""
         number = len(self.measurements) + 1
         return number, max(number, len(self.selected))
+
+    @property
+    def compares(self) -> bool:
+        """Whether there is something to compare with: not in the first nights of a history."""
+        return self.history is None or self.baseline is not None
 
     @property
     def against(self) -> str:

@@ -11,7 +11,7 @@ from bench_tests.errors import UsageError
 from bench_tests.sweep.point import Point, number
 from bench_tests.sweep.profile import Profile
 
-__all__ = ["MOST_PROBES", "Find", "find_of", "loads_between", "searched", "share"]
+__all__ = ["MOST_PROBES", "Find", "between_text", "find_of", "loads_between", "searched", "share", "share_text"]
 
 MOST_PROBES = 8  # of one search; the error of the whole is divided among them
 BETWEEN = {"conc": "1:256", "rate": "0.25:64"}
@@ -41,6 +41,18 @@ def loads_between(text: str, where: str = "value") -> tuple[float, float]:
     if not (0 < ends[0] < ends[1] <= 1e6):
         raise UsageError(f"{where}: {text!r}; expected LOW:HIGH with 0 < LOW < HIGH, such as 1:256")
     return ends
+
+
+def between_text(text: str) -> str:
+    """The text of `--between`, once it can be read. Raises UsageError."""
+    loads_between(text)
+    return text
+
+
+def share_text(text: str) -> str:
+    """The text of a share, once it can be read. Raises UsageError."""
+    share(text)
+    return text
 
 
 @dataclass(frozen=True)
@@ -103,7 +115,7 @@ def find_of(option: Callable[[str], Any]) -> Find | None:
             if option(flag) is not None:
                 raise UsageError(f"{flag} {option(flag)}: it is about a search; give --find conc or --find rate too")
         return None
-    for flag in ("--baseline", "--save-baseline"):
+    for flag in ("--baseline", "--save-baseline", "--history"):
         if option(flag):
             raise UsageError(
                 f"--find {axis} and {flag}: a search has no fixed points to compare; leave one of them out"

@@ -14,7 +14,7 @@ from typing import Any
 
 from bench_tests.errors import UsageError
 from bench_tests.sweep.applies import all_apply
-from bench_tests.sweep.find import loads_between, share
+from bench_tests.sweep.find import between_text, share_text
 from bench_tests.sweep.point import Point
 from bench_tests.sweep.profile import Profile
 from bench_tests.sweep.ramp import parse_ramp
@@ -93,16 +93,6 @@ def _seed(text: str) -> int | None:
 
 def _window(text: str) -> str:
     window_s(text, "value")
-    return text
-
-
-def _between(text: str) -> str:
-    loads_between(text)
-    return text
-
-
-def _share(text: str) -> str:
-    share(text)
     return text
 
 
@@ -215,10 +205,10 @@ OPTIONS = (
     Option("--find", "search for the highest load within the objectives, as an interval, instead of the sweep: one case for each "
            "ISL and OSL", {"choices": ("conc", "rate")}),
     Option("--between", "the loads that a search begins and ends with (default: 1:256, of rates 0.25:64)",
-           {"metavar": "LOW:HIGH", "type": _typed(_between)}),
-    Option("--within", "how wide a search's interval may be (default: 5%)", {"metavar": "SHARE", "type": _typed(_share)}),
+           {"metavar": "LOW:HIGH", "type": _typed(between_text)}),
+    Option("--within", "how wide a search's interval may be (default: 5%)", {"metavar": "SHARE", "type": _typed(share_text)}),
     Option("--attain", "a search's criterion: this share of attempted requests is within all limits of --goodput, instead of "
-           "the objectives", {"metavar": "SHARE", "type": _typed(_share)}),
+           "the objectives", {"metavar": "SHARE", "type": _typed(share_text)}),
     Option("--min-capacity", "the load that the server has to carry: a search that proves less fails",
            {"metavar": "N", "type": _typed(_positive)}),
     Option("--resume", "keep points that already have a valid result of the same server and settings", _TRUE),
@@ -232,6 +222,9 @@ OPTIONS = (
            {"metavar": "DIR", "type": _typed(_given)}),
     Option("--against", "a second live server (B), measured in turn with this session's (A): test_regression.py fails where B is "
            "slower", {"metavar": "URL", "type": _typed(_given)}),
+    Option("--history", "a folder of many nights' sessions: this one is held against the last accepted ones and added; "
+           "test_regression.py fails where it is slower, or where a figure has changed for the worse of late",
+           {"metavar": "DIR", "type": _typed(_given)}),
     Option("--save-baseline", "keep this session's valid results there, to be compared with later", {"metavar": "DIR", "type": _typed(_given)}),
     Option("--allow-different", "compare also with results of another model, engine version, GPU count or settings", _TRUE),
     Option("--summary-md", "append a Markdown summary to this file (also to $GITHUB_STEP_SUMMARY, when it is set)",
