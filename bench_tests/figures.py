@@ -162,12 +162,12 @@ FIGURES: Mapping[str, Figure] = {
         # what it took ([power], [cost])
         _run("energy_j", "GPU energy", "J", "down"),
         _run("avg_power_w", "average GPU power", "W", "down"),
-        _run("j_per_output_token", "energy an output token", "J", "down", needs_usage=True),
+        _run("j_per_output_token", "energy an output token", "J", "down", needs_usage=True, column="J/out tok"),
         _run("j_per_input_token", "energy an input token", "J", "down"),
         _run("j_per_total_token", "energy a token", "J", "down", needs_usage=True),
         _run("cost_per_million_output", "cost of a million output tokens", "", "down", needs_usage=True),
         _run("cost_per_million_input", "cost of a million input tokens", "", "down"),
-        _run("cost_per_million_total", "cost of a million tokens", "", "down", needs_usage=True),
+        _run("cost_per_million_total", "cost of a million tokens", "", "down", needs_usage=True, column="cost/Mtok"),
     )
 }
 

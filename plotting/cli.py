@@ -14,7 +14,7 @@ from bench_tests.errors import UsageError
 from bench_tests.figures import key_of
 from bench_tests.results.schema import Objective, PointResult, Results, parse_objectives
 
-__all__ = ["compare_parser", "draw_parser", "main", "parse_slo", "parse_tiers"]
+__all__ = ["compare_parser", "draw_parser", "export_parser", "main", "parse_slo", "parse_tiers"]
 
 _SUFFIXES = (".png", ".svg", ".pdf")
 _MOST_NAMED = 20  # files left out that are named one by one
@@ -37,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             history_command(
                 given[1:], _Parser(prog="python -m plotting history", description="Draw or accept a history.")
             )
+        elif given[:1] == ["export"]:
+            _export(export_parser().parse_args(given[1:]))
         else:
             _draw(draw_parser().parse_args(given))
     except UsageError as why:
@@ -165,6 +167,28 @@ def _completed(point: PointResult, gpus: int | None, objectives: tuple[Objective
 def _suffix(path: Path, option: str, known: Sequence[str] = _SUFFIXES) -> None:
     if path.suffix.lower() not in known:
         raise UsageError(f"{option} {path}: expected a file name that ends in {' or '.join(known)}")
+
+
+def export_parser() -> argparse.ArgumentParser:
+    """The options of `python -m plotting export`."""
+    parser = _Parser(prog="python -m plotting export", description="Write results in another tool's format.")
+    parser.add_argument("--format", required=True, choices=("inferencex", "llm-d", "vllm"), help="whose format")
+    parser.add_argument(
+        "--results-dir", type=Path, default=Path("results"), metavar="DIR", help="folder of result files"
+    )
+    parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="where they are written")
+    parser.add_argument("--gpus", type=int, metavar="N", help="GPUs of results that do not say")
+    return parser
+
+
+def _export(options: argparse.Namespace) -> None:
+    from plotting.export import export_vllm
+    from plotting.export_others import export_inferencex, export_llm_d
+
+    options.slo = None
+    results = _read(options.results_dir, options)
+    write = {"inferencex": export_inferencex, "llm-d": export_llm_d, "vllm": export_vllm}[options.format]
+    _say(write(results.points, options.output_dir), [results], [])
 
 
 def _draw(options: argparse.Namespace) -> None:

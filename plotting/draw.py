@@ -13,6 +13,7 @@ from bench_tests.errors import UsageError
 from bench_tests.results.schema import LeftOut, PointResult, Results
 from plotting import style
 from plotting.capacity import capacity_data, draw_capacity
+from plotting.cost import cost_data, draw_cost
 from plotting.distribution import distribution_data, draw_distribution
 from plotting.frontier import draw_frontier, frontier_data
 from plotting.group import Group, split
@@ -134,6 +135,8 @@ def draw_results(
             keep("interactivity", draw_pareto(pareto, source=source))
         else:
             notes.append(f"{group.title}: no picture of interactivity: no result holds a median TPOT")
+        if cost := cost_data(group):
+            keep("cost", draw_cost(cost, source=source))
         isls = sorted({cell.isl for cell in group.cells})
         for isl in isls[:_MOST_ISLS]:
             keep(f"latency-isl{isl}", draw_latency(latency_data(group, isl), source=source))

@@ -12,7 +12,6 @@ from bench_tests.figures import ECONOMY
 from bench_tests.load.records import Records
 from bench_tests.load.team import LoadRun
 from bench_tests.measure.server_side import Story, zero_of
-from bench_tests.measure.speculation import speculation_note
 from bench_tests.server.power import PowerMeter, PowerReading
 from bench_tests.server.served import Served
 from bench_tests.sweep.cost import Cost, Power
@@ -21,6 +20,7 @@ from bench_tests.sweep.profile import Profile
 from bench_tests.sweep.slo import Objective
 from bench_tests.verdict.checks.check import Check
 from bench_tests.verdict.energy import AGREE, Energy, GpuPower, energy_of
+from bench_tests.verdict.speculation import speculation_note
 from bench_tests.verdict.summary import steady_window, summarize
 
 __all__ = ["Economy", "economy", "measured_window", "meter_of", "with_economy"]

@@ -17,11 +17,11 @@ import numpy as np
 from bench_tests.figures import ECONOMY
 from bench_tests.load.records import COMPLETED, Records
 from bench_tests.load.team import LoadRun, Progress
-from bench_tests.measure.speculation import speculation
 from bench_tests.server.metrics import Histogram, Metrics, merged
 from bench_tests.server.power import PowerMeter, PowerReading
 from bench_tests.server.sampler import OFF, Sampler, Source
 from bench_tests.verdict.checks.check import Check
+from bench_tests.verdict.speculation import speculation
 from bench_tests.verdict.spikes import spike_words, spikes
 
 __all__ = ["Reading", "ServerSide", "Story", "tell", "zero_of"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench_tests.figures import LATENCIES, Figure, figures_where
+from bench_tests.figures import ECONOMY, LATENCIES, Figure, figures_where
 from bench_tests.load.team import Progress
 from bench_tests.measure.point import Measurement
 from bench_tests.sweep.units import format_s
@@ -16,16 +16,19 @@ __all__ = ["COLUMNS", "columns", "gpus_words", "live_line", "point_line", "row"]
 def columns(measurements: Sequence[Measurement]) -> tuple[str, ...]:
     """The headings of the table: rates are per GPU where the GPUs of all servers are known, else of the whole server."""
     per = "/GPU" if all(_gpus(m.result) for m in measurements) else ""
-    named = (f.column if f.unit == "s" else f"{f.column} {f.unit}{per}" for f in _figures(measurements))
-    return ("point", "n", *named, "verdict")
+    named = (f.column if f.unit != "tok/s" else f"{f.column} {f.unit}{per}" for f in _figures(measurements))
+    money = {str((m.result.get("cost") or {}).get("currency", "cost")) for m in measurements if m.result.get("cost")}
+    unit = money.pop() if len(money) == 1 else "cost"
+    return ("point", "n", *(name.replace("cost", unit) for name in named), "verdict")
 
 
 def _figures(measurements: Sequence[Measurement]) -> tuple[Figure, ...]:
-    """The figures that have columns; a chat's only where one of these has any."""
+    """The figures that have columns; a chat's, energy and cost only where one of these has any."""
     return tuple(
         f
         for f in figures_where(column=True)
-        if not (f.latency and LATENCIES[f.latency].chat) or any(m.result.get(f.name) is not None for m in measurements)
+        if not ((f.latency and LATENCIES[f.latency].chat) or f.name in ECONOMY)
+        or any(m.result.get(f.name) is not None for m in measurements)
     )
 
 
@@ -45,6 +48,8 @@ def _shown(result: Mapping[str, Any], figure: Figure) -> str:
     value = result.get(figure.name)
     if figure.unit == "s":
         return format_s(value)
+    if figure.name in ECONOMY:
+        return "–" if value is None else f"{value:.3g}"
     return "–" if value is None else f"{value / (_gpus(result) or 1):,.1f}"
 
 

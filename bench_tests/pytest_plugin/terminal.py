@@ -14,12 +14,12 @@ from bench_tests.compare.words import comparison_lines
 from bench_tests.load.team import Progress
 from bench_tests.markdown import markdown
 from bench_tests.measure.point import Measurement, Sweep
-from bench_tests.measure.speculation import speculation_words
 from bench_tests.pytest_plugin.table import columns, gpus_words, live_line, point_line, row
 from bench_tests.sweep.point import Point
 from bench_tests.sweep.units import format_s
 from bench_tests.verdict.checks.server import ttft_words
 from bench_tests.verdict.decide import PASSED
+from bench_tests.verdict.speculation import speculation_words
 
 __all__ = ["Terminal", "not_made", "notes"]
 

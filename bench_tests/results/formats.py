@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_tests.errors import UsageError
-from bench_tests.figures import FIGURES, LATENCIES, figures_where
+from bench_tests.figures import ECONOMY, FIGURES, LATENCIES, figures_where
 from bench_tests.results.names import gpus_of, parallel_in
 from bench_tests.results.others import NotAResult, translated
 from bench_tests.results.schema import SCHEMA_VERSION, Objective, PointResult
@@ -21,7 +21,7 @@ from bench_tests.sweep.point import Point
 
 __all__ = ["NotAResult", "to_point"]
 
-_RATES = tuple(row.name for row in FIGURES.values() if row.unit in ("tok/s", "req/s"))
+_RATES = (*(row.name for row in FIGURES.values() if row.unit in ("tok/s", "req/s")), *ECONOMY)
 _LENGTHS_IN_NAME = re.compile(r"_isl(\d{1,8})_osl(\d{1,8})(?:_|$)")
 _RUN_IN_NAME = re.compile(r"_run(\d{1,6})$")
 _SERVE_IN_FOLDER = re.compile(r"^SERVE-+(.*?)-+BENCH(?:-|$)")  # `vllm bench sweep serve` names its folders so

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from bench_tests.figures import ECONOMY, FIGURES
 from bench_tests.results.schema import PointResult
+from bench_tests.verdict.checks.server import ttft_words
+from bench_tests.verdict.speculation import speculation_words
 
-__all__ = ["advice"]
+__all__ = ["advice", "story"]
 
 _BY_KIND = {
     "connect": "No connection: is the server up and reachable from here? Check --base-url and the firewall.",
@@ -51,3 +54,21 @@ def advice(point: PointResult) -> list[str]:
             name = str(check.get("name", ""))
             found += [text for word, text in _BY_CHECK if word in name]
     return list(dict.fromkeys(found)) or [_OTHER]
+
+
+def story(point: PointResult) -> list[str]:
+    """What the server's own counters say of a point, and what it took of energy and money, a sentence each."""
+    side, cost = point.raw.get("server_side"), point.raw.get("cost")
+    found: list[str] = []
+    if isinstance(side, dict):
+        for words in (ttft_words, lambda told: told.get("spike_words"), speculation_words):
+            try:
+                found.append(words(side) or "")
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+                continue  # somebody else's file may say anything there
+    currency = str(cost.get("currency", ""))[:20] if isinstance(cost, dict) else ""
+    for name in ECONOMY:
+        if name in point.metrics:
+            unit = currency if name.startswith("cost_") else FIGURES[name].unit
+            found.append(f"{FIGURES[name].label}: {point.metrics[name]:.4g} {unit}".rstrip())
+    return [words for words in found if isinstance(words, str) and words]

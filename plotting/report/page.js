@@ -120,8 +120,9 @@ function curves(c) {
   return el("div", { class: "panels" }, panels.map(panelBox));
 }
 function pointBody(p) {
-  const out = [facts([["verdict", p.verdict], ["run", many ? `${D.runs[p.run]}, repeat ${p.rep}` : p.rep], ["model", p.model], ["engine", p.engine], ["GPUs", p.gpus ?? "not stated"], ["simulated", p.simulated ? "SIMULATED server" : null], ["date", p.date], ["file", p.file], ["waves", p.curves && p.curves.timeline ? p.curves.timeline.waves : p.waves], ["SLO", p.slo.map(([m, l]) => `${m} ≤ ${time(l)}`).join(", ")]])];
+  const out = [facts([["verdict", p.verdict], ["run", many ? `${D.runs[p.run]}, repeat ${p.rep}` : p.rep], ["model", p.model], ["engine", p.engine], ["GPUs", p.gpus ?? "not stated"], ["simulated", p.simulated ? "SIMULATED server" : null], ["date", p.date], ["file", p.file], ["waves", p.curves && p.curves.timeline ? p.curves.timeline.waves : p.waves], ["SLO", p.slo.map(([m, l]) => `${m} ≤ ${/^(energy|avg_power|j_per|cost)_/.test(m) ? number(l) : time(l)}`).join(", ")]])];
   if (p.messages.length) out.push(el("h3", {}, "Messages"), el("ul", {}, p.messages.map(m => el("li", {}, m))));
+  if (p.story.length) out.push(el("h3", {}, "Where the time went"), el("ul", {}, p.story.map(s => el("li", {}, s))));
   if (p.advice.length) out.push(el("h3", {}, "What to do"), el("ul", {}, p.advice.map(a => el("li", {}, a))));
   const checks = p.raw.validity && Array.isArray(p.raw.validity.checks) ? p.raw.validity.checks.filter(c => c && typeof c === "object") : [];
   if (checks.length) out.push(el("h3", {}, "Validity"), el("table", {}, el("thead", {}, el("tr", {}, ["check", "figure", "limit", "unit", "passed", "in words"].map(h => el("th", { class: "text", scope: "col" }, h)))),

@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench_tests.errors import UsageError
-from bench_tests.figures import LATENCIES, figures_where
+from bench_tests.figures import ECONOMY, LATENCIES, figures_where
 from bench_tests.results.schema import PointResult, Results
 from plotting.compare import compare_data
 from plotting.distribution import distribution_data
 from plotting.group import split
 from plotting.raw_records import load_records
-from plotting.report.advice import advice
+from plotting.report.advice import advice, story
 from plotting.report.charts import compare_chart, group_charts
 from plotting.timeline import timeline_data
 
@@ -155,8 +155,9 @@ def _row(run: int, point: PointResult) -> dict[str, Any]:
         "simulated": point.simulated,
         "messages": list(point.messages),
         "advice": advice(point),
+        "story": story(point),
         "waves": _waves(point),
-        "metrics": {k: _short(v) for k, v in point.metrics.items()} if point.measured else {},
+        "metrics": {k: _short(v) for k, v in point.metrics.items() if k not in ECONOMY} if point.measured else {},
         "intervals": {k: [_short(low), _short(high)] for k, (low, high) in point.intervals.items()},
         "slo": [[o.metric, o.limit_s] for o in point.slo],
         "input": _short(point.throughput("input")) if point.measured else None,
@@ -177,7 +178,10 @@ def _short(value: float | None) -> float | None:
     return None if value is None or value == float("inf") else float(f"{value:.5g}")
 
 
-_SHOWN = ("server", "client", "settings", "validity", "calibration", "errors", "steady_state", "goodput")
+_SHOWN = (
+    "server", "client", "settings", "validity", "calibration", "errors", "steady_state", "goodput", "server_side", "power",
+    "cost",
+)  # fmt: skip
 
 
 def _add_raw(table: list[dict[str, Any]], points: Sequence[PointResult], notes: list[str], room: int) -> None:

@@ -151,4 +151,6 @@ def test_a_points_energy_and_price_are_in_its_result(tmp_path: Path, gpus: int) 
     assert result["avg_power_w"] == pytest.approx(1000.0, rel=1e-3)
     assert result["energy_j"] == pytest.approx(1000.0 * result["duration"], rel=1e-3)
     assert result["j_per_output_token"] == pytest.approx(1000.0 / result["output_throughput"], rel=1e-3)
+    assert "J/out tok" in outcome.out
+    assert "EUR/Mtok" in outcome.out
     assert (outcome.results_dir / power["raw"]).read_text().startswith("timestamp, index, power.draw [W]\n")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from bench_tests.measure.speculation import speculation, speculation_note, speculation_words
 from bench_tests.server.metrics import parse_metrics
 from bench_tests.verdict.checks.arrivals import tokens_per_event
+from bench_tests.verdict.speculation import speculation, speculation_note, speculation_words
 from bench_tests.verdict.summary import summarize
 from tests.support.make_records import records
 
