@@ -12,7 +12,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs" / "servers.md"
 
 _OPENING = """# Servers, gateways and proxies
 
-The suite measures whatever answers `/v1/completions` as OpenAI's does, streamed. Before the first load it asks for one streamed
+The suite measures whatever answers `/v1/completions` or, with `--endpoint chat`, `/v1/chat/completions` as OpenAI's do, streamed. Before the first load it asks for one streamed
 token: what the server does not take or does not give is said there, once, with the option that fixes it, and no point is lost
 to it. A point on each of these is measured in every CI run (`pytest -m servers tests/servers`, `pytest -m proxies tests/proxies`);
 "works" is exit code 0, a verdict PASSED, and every token that was asked for.

@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from bench_tests.load.dialect.base import ANSWER, NOTHING, STRINGS, Dialect, Parts
+from bench_tests.load.dialect.base import ANSWER, NOTHING, STRINGS, Dialect
 from bench_tests.load.dialect.completions import COMPLETIONS
 from bench_tests.load.records import COMPLETED, KINDS
 from bench_tests.load.worker.framing import Framing
@@ -23,6 +23,7 @@ __all__ = ["Answer", "parse_answer", "split_events"]
 
 MAX_WORDS = 4096  # characters of a server's message that are read; the tally keeps less, without the key
 MAX_TOKENS = 1 << 48  # a count beyond is no count
+FEW = 5  # events that are left: decoding them costs less than finding out that they are alike
 BOM = b"\xef\xbb\xbf"
 TEMPLATES = 6  # tries to find a stretch of like events, at most: a chat has one of thinking and one of content
 _EVENTS = re.compile(
@@ -97,7 +98,7 @@ class _Reader:
 
     def _reset(self) -> None:
         self.texts: list[str] = []
-        self.parts: list[Parts] = []  # what each event with a choice carries
+        self.parts: list[bytes] = []  # what each event with a choice carries
         self.found: list[NDArray[np.int64]] = []  # offsets behind these events
         self.done = False
         self.usage: Any = None
@@ -109,13 +110,16 @@ class _Reader:
         if not self._in_bulk(body) or self.usage is None:  # without usage tokens are counted from the text: read it all
             self._reset()
             self._one_by_one(body, 0)
-        ends, parts = np.concatenate(self.found), np.concatenate(self.parts)
-        answer = self.answer
-        _tokens(answer, self.usage, int((parts != NOTHING).sum()), self.texts)
-        counts = self.dialect.token_events(parts, answer.output_tokens)
-        self.ends = ends[counts]
+        answer, kinds = self.answer, b"".join(self.parts)
+        self.ends = ends = np.concatenate(self.found)
+        nothing = kinds.count(NOTHING)
+        _tokens(answer, self.usage, len(kinds) - nothing, self.texts)
+        if nothing:
+            parts = np.frombuffer(kinds, np.uint8)
+            counts = self.dialect.token_events(parts, answer.output_tokens)
+            self.ends, kinds = ends[counts], parts[counts].tobytes()
         if self.dialect.tells_thinking:
-            answer.answer_at = next(iter(np.flatnonzero(parts[counts] == ANSWER).tolist()), -1)
+            answer.answer_at = kinds.find(ANSWER)
         if not len(self.ends):
             answer.fail(
                 "cut_off",
@@ -139,6 +143,8 @@ class _Reader:
             if (behind := self._by_template(body, before, start, stop)) > start:
                 before = behind
             at = max(start, behind)
+            if len(body) - at < FEW * (stop - start):
+                break
         if not before:
             return False
         self._one_by_one(body[before:], before)
@@ -157,11 +163,11 @@ class _Reader:
         if not body.startswith(head, stop + 2) or (not before and b"\r" in body):
             return 0
         glue = tail + b"\n\n" + head[: -len(text[1])]
-        pieces = []
+        cut, pieces = -len(glue), []
         for piece in body[start + len(head) :].split(text[1]):
             if not piece.endswith(glue):
                 break  # from here on it is something else
-            pieces.append(piece[: -len(glue)])
+            pieces.append(piece[:cut])
         inside = b"\0".join(pieces)
         if len(pieces) < 2 or STRINGS.fullmatch(inside) is None or inside.count(b"\0") != len(pieces) - 1:
             return 0
@@ -173,7 +179,8 @@ class _Reader:
         sizes = np.fromiter(map(len, pieces), np.int64, len(pieces))
         ends = start + np.cumsum(sizes + len(head) + len(tail) + 2)  # the blank line included
         self.found.append(ends)
-        self.parts.append(np.where(sizes > 0, part, NOTHING).astype(np.uint8))
+        kinds = bytes((part,)) * len(pieces)
+        self.parts.append(bytes(part if piece else NOTHING for piece in pieces) if b"" in pieces else kinds)
         return int(ends[-1])
 
     def _ordinary(self, event: bytes, key: bytes) -> int | None:
@@ -221,7 +228,7 @@ class _Reader:
                 shown = data[:60].decode("utf-8", "replace")
                 answer.fail("malformed", f"an event that is no completion ({type(why).__name__}): {shown!r}")
         self.found.append(np.array(ends, np.int64))
-        self.parts.append(np.array(parts, np.uint8))
+        self.parts.append(bytes(parts))
 
 
 def _tokens(answer: Answer, usage: Any, with_text: int, texts: list[str]) -> None:
