@@ -112,6 +112,10 @@ class Rendered:
         return len(self.tokenizer(text, add_special_tokens=False).input_ids)
 
     def _whole(self, messages: Sequence[Mapping[str, Any]]) -> int:
+        try:
+            import jinja2  # noqa: F401  # slow to import; what templates are written in
+        except ImportError:
+            raise UsageError("the tokens of a conversation need jinja2; pip install -r requirements.txt") from None
         text = self.tokenizer.apply_chat_template(
             list(messages), add_generation_prompt=True, tokenize=False, **self.kwargs
         )

@@ -13,6 +13,7 @@ import pytest
 from bench_tests.load.records import Records
 from bench_tests.load.team import run_load
 from bench_tests.sim.simulator import SimSpec, Simulator
+from bench_tests.sweep.workload import Workload
 from tests.support.plans import make_plan
 
 SPEC: dict[str, Any] = {"mode": "paced", "ttft_ms": 30, "gap_ms": 2, "think_tokens": 5}
@@ -80,3 +81,17 @@ def test_a_template_is_on_top_of_the_isl_or_inside(where: str, prompt: int, tmp_
         sim.stats()
     assert records.asked_input.tolist() == records.input_tokens.tolist() == [prompt] * 8
     assert [json.loads(line)["prompt_tokens"] for line in log.read_text().splitlines()] == [prompt] * 8
+
+
+def test_a_datasets_messages_are_sent_as_they_are(tmp_path: Path) -> None:
+    talks = [
+        {"messages": [{"role": "system", "content": "be brief"}, {"role": "user", "content": f"what is {i} and why"}]}
+        for i in range(20)
+    ]
+    path = tmp_path / "talks.jsonl"
+    path.write_text("".join(json.dumps(talk) + "\n" for talk in talks))
+    workload = Workload(dataset=str(path), dataset_osl=OSL)
+    records, rows = load(tmp_path, {}, workload=workload, isl=0, osl=0)
+    assert set(records.asked_input.tolist()) == {2 + 5 + 2 * 4}  # their words, and the template's share of each message
+    assert records.input_tokens.tolist() == records.asked_input.tolist()
+    assert {row["prompt_tokens"] for row in rows} == {15}
