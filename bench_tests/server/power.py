@@ -114,6 +114,7 @@ class PowerMeter:
             reading = self._read()
             newest = [rows[-1][0] for rows in reading.samples.gpus.values()]
             dead = self._own is not None and self._own.poll() is not None
+            dead = dead or bool(reading.samples.problems and not newest)  # it says itself why nothing comes
             if self._missing or dead or (newest and min(newest) >= until_s) or time.monotonic() > end:
                 break
             await asyncio.sleep(0.25)

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,13 @@ from hypothesis import strategies as st
 from bench_tests.errors import UsageError
 from bench_tests.server import power_sampler
 from bench_tests.server.attach import AttachedServer
+from bench_tests.server.info import ServerInfo, read_server_info, write_server_info
 from bench_tests.server.power import PowerMeter, check_power
 from bench_tests.server.power_files import read_csv, read_dcgm, read_sampler
 from bench_tests.server.served import Endpoint
+from bench_tests.server.slurm.power import JobPower
 from bench_tests.sweep.cost import Power
+from bench_tests.sweep.profile import load_profile
 from tests.support.odd_servers import odd_server
 
 # a driver's library with two GPUs of 500 W and 300 W; the second one tells no power
@@ -200,3 +203,35 @@ def test_a_source_that_lacks_what_it_needs_is_wrong_usage(power: Power, words: s
     with pytest.raises(UsageError, match=words) as why:
         check_power(power)
     assert "\n" not in str(why.value)
+
+
+# ---- in a job
+
+
+def test_a_job_samples_its_node_and_publishes_where(tmp_path: Path) -> None:
+    demo = load_profile("demo")
+    job = JobPower(replace(demo, power=Power("nvml")), {"LOGS_DIR": str(tmp_path)}, "4711")
+    try:
+        assert job.file == f"{tmp_path}/power-4711.{{host}}.jsonl"
+        info = tmp_path / "server_info.txt"
+        write_server_info(info, ServerInfo("http://n1:8000", job_id="4711", power_file=job.file))
+        assert read_server_info(info).power_file == job.file
+        deadline = time.monotonic() + 30
+        while not any(path.read_text().endswith("\n") for path in tmp_path.glob("power-4711.*.jsonl")):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        job.end()
+    (written,) = tmp_path.glob("power-4711.*.jsonl")
+    assert json.loads(written.read_text().splitlines()[0]).keys() & {"host", "error"}
+    assert JobPower(demo, {}, "4711").file == ""
+
+
+@pytest.mark.parametrize(
+    "path", ["/etc/passwd", "power-1.{host}.jsonl", "/x/power-1.jsonl", "/x/power-*/../a.{host}.jsonl"]
+)
+def test_another_file_is_not_read_for_it(tmp_path: Path, path: str) -> None:
+    info = tmp_path / "server_info.txt"
+    info.write_text(f"http://n1:8000\npower_file={path}\n")
+    with pytest.raises(UsageError, match="power_file"):
+        read_server_info(info)

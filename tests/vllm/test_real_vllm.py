@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from asyncio import run
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,8 @@ from bench_tests.load.workload.trace_formats import read_trace
 from bench_tests.server.client import get
 from bench_tests.server.metrics import read_metrics
 from bench_tests.server.served import Endpoint
+from tests.proxies.conftest import _running, free_port
+from tests.proxies.test_two_backends import NGINX as BALANCED
 from tests.support.processes import wait_for
 from tests.vllm.conftest import ENGINE, LENIENT, VLLM, busy, needs_vllm, sweep
 
@@ -36,12 +40,18 @@ pytestmark = needs_vllm
 @pytest.fixture(scope="module")
 def started(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Endpoint, int]]:
     """One vLLM that runs on its own, as a user's would, with a key, and the group of its processes."""
+    with serving(model, tmp_path_factory.mktemp("vllm") / "log") as found:
+        yield found
+
+
+@contextmanager
+def serving(model: Path, log: Path) -> Iterator[tuple[Endpoint, int]]:
+    """A vLLM of the model, ready."""
     import socket
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    log = tmp_path_factory.mktemp("vllm") / "log"
     env = os.environ | {
         "VLLM_CPU_KVCACHE_SPACE": "2", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "VLLM_API_KEY": "sk-real-vllm-key",
     }  # fmt: skip
@@ -305,3 +315,25 @@ def test_the_servers_own_counters_explain_the_ttft_and_agree_in_tokens(tmp_path:
         for tokens in side["tokens"].values():
             assert tokens["client"] == tokens["server"], side["tokens"]
     assert "client and network + " in outcome.out
+
+
+def test_two_replicas_behind_nginx_add_up(tmp_path: Path, server: Endpoint, model: Path) -> None:
+    if shutil.which("nginx") is None:
+        pytest.skip("nginx is not installed (apt-get install nginx)")
+    with serving(model, tmp_path / "log") as (second, _):
+        port, config = free_port(), tmp_path / "nginx.conf"
+        one, two = (endpoint.base_url.rpartition(":")[2] for endpoint in (server, second))
+        config.write_text(BALANCED.format(port=port, folder=tmp_path, one=one, two=two))
+        with _running(["nginx", "-c", str(config), "-p", str(tmp_path)], port, tmp_path):
+            outcome = sweep(
+                tmp_path, Endpoint(f"http://127.0.0.1:{port}", server.api_key), "--point", "isl128-osl8-conc4",
+                "--num-prompts=24", f"--server-metrics={server.base_url},{second.base_url}", profile=LENIENT,
+            )  # fmt: skip
+    (result,) = outcome.results().values()
+    side = result["server_side"]
+    assert side["same_requests"], (side, outcome.out)
+    assert all(role["prompt_tokens"] > 0 for role in side["roles"].values()), side["roles"]
+    for name, tokens in side["tokens"].items():
+        assert tokens["client"] == tokens["server"], side["tokens"]
+        assert tokens["server"] == sum(role[f"{name}_tokens"] for role in side["roles"].values())
+    assert side["ttft"]["client_and_network_s"] > -1e-3
