@@ -22,6 +22,7 @@ class Row:
     exit: int = 0
     words: tuple[str, ...] = ()  # which it says
     engine: str = ""  # what the result calls it
+    by_token: bool = True  # it sends tokens as they come; else a word, or a whole answer without a blank, is one event
     input_counted: bool = True  # the server's own count of the prompts is the one that was asked for
     remark: str = ""  # for the reader
 
@@ -44,7 +45,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "transformers-chat", "`transformers serve` 5.19", "chat", "transformers",
-        ("--model={weights}", *CHAT, "--no-ignore-eos"),
+        ("--model={weights}", *CHAT, "--no-ignore-eos"), words=("tokens an event",), by_token=False,
     ),
     Row("litellm", "LiteLLM 1.108", "provider `text-completion-openai`, before the simulated server", "litellm_completions"),
     Row(
