@@ -59,6 +59,7 @@ async def other_server(state: Session, sweep: Sweep) -> Sweep | None:
     )
     found.several = "" if probed.profile.server.counts_apart else probed.several
     found.refused, found.template_tokens = probed.refused, probed.template_tokens
+    found.token_ids = probed.token_ids
     found.run_id, found.seed, found.salt = sweep.run_id, sweep.seed, SALT
     found.serial = sweep.serial
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from plotting.latency import draw_latency, latency_data
 from plotting.lines import draw_lines, lines_data
 from plotting.pareto import draw_pareto, pareto_data
 from plotting.timeline import draw_timeline, timeline_data
+from plotting.turns import draw_turns, turns_data
 from tests.support.plotting_examples import PUBLISHED, example_records, write_sweep
 
 
@@ -120,6 +122,21 @@ def test_distribution_and_timeline(sweep: Results) -> None:
     timeline = timeline_data(point, example_records(), "title", "caption")
     assert timeline is not None
     check_layout(draw_timeline(timeline))
+
+
+@pytest.mark.parametrize("hits", [0.5, None])
+def test_turns_of_sessions(sweep: Results, hits: float | None) -> None:
+    rows = [
+        {"turn": n, "median_ttft": 0.1 * n, "p99_ttft": 0.2 * n, "hit_rate": hits, "theory_hit_rate": 0.6}
+        for n in (1, 2, 3)
+    ]
+    point = replace(sweep.points[0], raw={"by_turn": [*rows, {"turn": "x"}, 7]})
+    data = turns_data(point, "title", "caption")
+    assert data is not None
+    assert (data.turn, data.hit_rate) == ((1, 2, 3), (hits, hits, hits))
+    words = " ".join(check_layout(draw_turns(data)))
+    assert ("measured" in words) == (hits is not None)
+    assert turns_data(sweep.points[0], "title", "caption") is None
 
 
 def test_comparison_of_two_and_of_three_runs(sweep: Results, tmp_path: Path) -> None:

@@ -58,6 +58,8 @@ class Scripts:
         """`40 sessions (weka), 1 to 31 turns; 3 left out: subagent`."""
         turns = [len(script.turns) for script in self.scripts]
         many = f"{min(turns)} to {max(turns)} turns" if len(set(turns)) > 1 else f"{turns[0]} turns"
+        if self.format == SYNTHETIC:
+            return f"synthetic, of {many}"
         whole = f"{len(turns):,} session{'s' * (len(turns) != 1)} ({self.format}), {many}"
         return whole + "".join(f"; {count:,} left out: {why}" for why, count in self.left_out.items())
 
