@@ -102,9 +102,11 @@ def draw_capacity(data: CapacityData, *, source: str = "") -> Figure:
                 marker, fill = _MARKS.get(word, ("o", "none"))
                 right.plot([load], [over], marker=marker, fillstyle=fill, color=colour, markersize=8)
         right.axhline(1.0, color=style.RED, linewidth=1.2)
-        for axes, logs in ((left, ("y",)), (right, ("x", "y"))):
-            for name in logs:
-                getattr(axes, f"set_{name}scale")("log")
+        if any(found.lo or found.hi for found in data.found):  # a log axis needs something on it
+            left.set_yscale("log")
+        if any(found.probes for found in data.found):
+            right.set_xscale("log")
+            right.set_yscale("log")
         style.token_axis(left, [found.isl for found in data.found])
         left.set_ylabel(f"capacity ({unit})")
         right.set_xlabel(unit)

@@ -19,26 +19,30 @@ from bench_tests.verdict.decide import FAILED, PASSED
 __all__ = ["capacity_path", "find_capacity", "over_of", "probe_of"]
 
 Measure = Callable[[Sweep, Point, int], Awaitable[Measurement]]
+TRIES = 2  # of a load that could not be measured: a client that was starved for a moment is no end of a search
 FIGURES = ("p99_ttft", "p99_tpot", "output_throughput", "request_throughput", "duration")
 
 
 async def find_capacity(sweep: Sweep, find: Find, start: Point, measure: Measure) -> Capacity:
     """Probe load after load until the interval is as narrow as asked, and keep what was found. Raises as `measure` does.
 
-    `start`: any point of the ISL and OSL. A probe that could not be measured ends the search: nothing is said then.
+    `start`: any point of the ISL and OSL. A load that could not be measured twice ends the search: nothing is said
+    then.
     """
     search, broken = Search(find), ""
-    sweeps = sweep
     while not broken and (load := search.next()) is not None:
         point = find.point(start.isl, start.osl, load)
         mine = copy.copy(sweep)  # the same server, seed and running number of prompts
         mine.profile = find.profile(sweep.profile, point)
         mine.name_ends = "_probe"
-        try:
-            found = await measure(mine, point, 1)
-        finally:
-            sweeps.serial, sweeps.vocab_size = mine.serial, mine.vocab_size
-        probe = probe_of(found, load)
+        for run in range(1, TRIES + 1):
+            try:
+                found = await measure(mine, point, run)
+            finally:
+                sweep.serial, sweep.vocab_size = mine.serial, mine.vocab_size
+            probe = probe_of(found, load)
+            if probe is not None:
+                break
         if probe is None:
             broken = f"{find.say(load)} could not be measured: {'; '.join(found.verdict.messages)}"
         else:

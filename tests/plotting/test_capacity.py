@@ -39,6 +39,14 @@ def test_a_picture_for_each_osl_with_one_interval_for_each_isl(tmp_path: Path) -
     assert save(draw_capacity(data), tmp_path / "c.png").stat().st_size > 10_000
 
 
+def test_searches_that_found_nothing_are_drawn_as_well(tmp_path: Path) -> None:
+    folder = tmp_path / "capacity"
+    folder.mkdir()
+    (folder / "none.json").write_text(json.dumps(kept(512, None, None) | {"probes": []}))
+    (data,), _ = capacity_data(tmp_path)
+    assert save(draw_capacity(data), tmp_path / "c.png").stat().st_size > 5_000
+
+
 _JSON = st.recursive(st.none() | st.booleans() | st.floats() | st.text(max_size=5), lambda c: st.lists(c, max_size=3) | st.dictionaries(st.sampled_from(list(kept(1, 1, 2))), c, max_size=8), max_leaves=12)  # fmt: skip
 
 
