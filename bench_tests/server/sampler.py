@@ -13,7 +13,8 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from urllib.parse import urlsplit
+
+from yarl import URL
 
 from bench_tests.errors import UsageError
 from bench_tests.server.client import Unreachable, ask
@@ -73,13 +74,13 @@ def sources_of(server: Server, endpoint: Endpoint) -> tuple[Source, ...]:
     found: list[Source] = []
     for name, url, gpus in named:
         base, query = split_url(url, "--server-metrics" if server.metrics else f"server.role {name} metrics")
-        parts = urlsplit(base)
-        own = parts.hostname == urlsplit(endpoint.base_url).hostname
+        url_of = URL(base)
+        own = url_of.host == URL(endpoint.base_url).host
         there = Endpoint(
-            f"{parts.scheme}://{parts.netloc}", endpoint.api_key if own else None, endpoint.insecure,
+            str(url_of.origin()), endpoint.api_key if own else None, endpoint.insecure,
             endpoint.extra if own else (), query,
         )  # fmt: skip
-        found.append(Source(name, there, parts.path or "/metrics", gpus))
+        found.append(Source(name, there, url_of.path if url_of.path != "/" else "/metrics", gpus))
     for number, source in enumerate(found):
         if any((source.endpoint.base_url, source.path) == (o.endpoint.base_url, o.path) for o in found[:number]):
             raise UsageError(f"--server-metrics: {source.endpoint.base_url}{source.path} is named twice; keep one")
