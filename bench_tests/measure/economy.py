@@ -93,7 +93,7 @@ def economy(
     if reading is None or window is None:
         return found
     energy = _energy(
-        reading, zero_unix_s + window[0], zero_unix_s + window[1], gpus if not power.gpus else len(power.gpus)
+        reading, zero_unix_s + window[0], zero_unix_s + window[1], len(power.gpus) or None if gpus is None else gpus
     )
     figures["energy_j"], figures["avg_power_w"] = energy.energy_j, energy.avg_power_w
     for side, name in SIDES:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from bench_tests.server.slurm.near import answers
 from bench_tests.sim.simulator import SimSpec, Simulator
 from bench_tests.sweep.keys import checked
 from bench_tests.sweep.settings import Validity
+from tests.server.test_power import NVML
 from tests.slurm.conftest import ROOT, Cluster, Image, run, wait_for
 from tests.support.processes import alive
 
@@ -362,6 +364,35 @@ def test_two_engines_over_two_nodes_are_one_server(slurm: Cluster, tmp_path: Pat
         said = (log or next(tmp_path.glob("**/serve-*.log"))).read_text()
         assert "engine 0 stopped in order" in said
         assert "engine 1 stopped in order" in said
+    finally:
+        sweep.kill()
+        subprocess.run(["scancel", "--name=serve-sim"], timeout=60)
+
+
+def test_the_energy_of_a_servers_gpus_is_sampled_on_all_of_its_nodes(
+    slurm: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a driver's library that has one GPU of 500 W; a node says its own name."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("no C compiler (apt-get install gcc)")
+    source = NVML.replace("*n = 2", "*n = 1")
+    (tmp_path / "nvml.c").write_text(source)
+    library = tmp_path / "libnvidia-ml.so.1"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", str(library), str(tmp_path / "nvml.c")], check=True)
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
+    monkeypatch.setenv("LOGS_DIR", str(tmp_path))
+    command = json.dumps([sys.executable, str(Path(__file__).with_name("sim_over_nodes.py")), "--truth", str(tmp_path)])
+    server = f"nodes = 2\ngpus_per_node = 1\ntensor_parallel = 2\nserve_command = {command}\n[power]\nsource = 'nvml'"
+    sweep = Sweeping(tmp_path, osl=40, step_ms=20, server=server)
+    try:
+        assert sweep("--point", "isl64-osl40-conc2", "--slo", "j_per_output_token<=1000") == 0, sweep.said
+        result = sweep.result(2)
+        power = result["power"]
+        assert power["power_valid"], power
+        assert len({name.partition(" ")[0] for name in power["gpus"]}) == 2, "both nodes are sampled"
+        assert result["avg_power_w"] == pytest.approx(1000, rel=0.02)
+        assert wait_for(lambda: not alive("power_sampler.py"), 15)
     finally:
         sweep.kill()
         subprocess.run(["scancel", "--name=serve-sim"], timeout=60)
