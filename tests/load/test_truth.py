@@ -133,7 +133,7 @@ def test_reading_the_servers_metrics_beside_it_costs_the_timed_loop_nothing(tmp_
         for sampled in (False, True):
             log.unlink(missing_ok=True)
             with Simulator(replace(PACED, truth_log=str(log))) as sim:
-                plan = make_plan(sim.url, PACED.model, isl=64, osl=256, conc=32, num_prompts=64, num_warmups=0)
+                plan = make_plan(sim.url, PACED.model, isl=64, osl=256, conc=32, num_prompts=96, num_warmups=0)
                 load = asyncio.run(_loaded(plan, Endpoint(sim.url) if sampled else None))
                 sim.stats()
             events = int(load.records.events.sum())
@@ -146,12 +146,12 @@ def test_reading_the_servers_metrics_beside_it_costs_the_timed_loop_nothing(tmp_
 
 
 async def _loaded(plan: LoadPlan, read: Endpoint | None) -> LoadRun:
-    """A load, with /metrics read four times as often as a sweep does."""
-    sampler = Sampler(sources_of(Server(), read) if read else (), every_s=0.25)
+    """A load, with /metrics read as a sweep does."""
+    sampler = Sampler(sources_of(Server(), read) if read else (), every_s=1.0)
     await sampler.start()
     load = await run_load(plan)
     await sampler.stop()
-    assert read is None or len(sampler.rounds) > 10
+    assert read is None or len(sampler.rounds) > 5
     return load
 
 
