@@ -97,6 +97,16 @@ def test_requests_of_others_are_told() -> None:
     assert "other requests" in ttft_words(facts)
 
 
+def test_a_queue_that_saw_one_more_leaves_the_ttft_comparable() -> None:
+    """As of a request that was given up before its first token."""
+    last = counters(6)
+    queue = replace(last.histograms["queue"], count=7)
+    facts = story([BEFORE, WARM, (3.0, replace(last, histograms=last.histograms | {"queue": queue}))]).facts
+    assert not facts["same_requests"]
+    assert judged(facts).made
+    assert "counted other requests too" in ttft_words(facts)
+
+
 @pytest.mark.parametrize(
     "readings, several, why",
     [
