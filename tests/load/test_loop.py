@@ -189,6 +189,7 @@ def test_a_connection_that_dies_as_it_is_used_again_is_no_failure_and_not_in_ttf
         assert run.stats[0]["reopened"] == 6
 
 
+@pytest.mark.slow
 def test_a_request_that_is_lost_after_a_while_is_not_sent_again() -> None:
     def lose_the_second(conn: socket.socket) -> None:
         if read_request(conn) is not None:
@@ -365,6 +366,7 @@ def test_some_that_stall_among_others_that_do_not_stop_nothing(sim: Simulator) -
     assert got["stalled"] + got["completed"] == 80
 
 
+@pytest.mark.slow
 def test_timeouts_of_some_while_others_are_answered_stop_nothing() -> None:
     """Two slots for four streams, and long answers: those that wait time out again and again."""
     slow = SimSpec(max_num_seqs=2, base_ms=20.0, per_seq_us=0, per_ktoken_us=0, prefill_tok_per_s=1e6)
@@ -383,6 +385,7 @@ def test_the_points_timeout_stops_it_all(sim: Simulator) -> None:
     assert np.isnan(run.records.send_s).sum() == 5
 
 
+@pytest.mark.slow
 def test_a_connection_that_is_never_accepted_times_out() -> None:
     listener = socket.create_server(("127.0.0.1", 0), backlog=0)
     port = listener.getsockname()[1]
@@ -455,6 +458,7 @@ def load_processes() -> list[str]:
 # what runs beside the load cannot hold it up
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("values", [False, True])
 def test_what_hangs_beside_a_load_does_not_hold_up_the_timed_loop(values: bool) -> None:
     """The asker of the server's state waits, and the suite's own loop stands still: neither reaches the load."""

@@ -106,6 +106,7 @@ def test_a_hostile_folder_name_is_escaped(tmp_path: Path) -> None:
     assert "<img" not in page[: page.index('<script type="application/json"')]
 
 
+@pytest.mark.slow
 def test_three_runs_of_48_points_with_records_stay_below_6_mb(tmp_path: Path) -> None:
     records = tmp_path / "records.npz"
     records.write_bytes(example_records(conc=64, n=640, warm=0, osl=128).save())
@@ -127,6 +128,7 @@ def test_three_runs_of_48_points_with_records_stay_below_6_mb(tmp_path: Path) ->
     assert data["compare"]
 
 
+@pytest.mark.slow
 def test_too_many_results_are_cut_and_said(tmp_path: Path) -> None:
     points = tuple(
         to_point(example_result(isl, conc=conc), Path("r.json"))
