@@ -7,6 +7,7 @@ from dataclasses import dataclass
 __all__ = ["NOT_RUN", "PROXIES", "ROWS", "TEXT", "Row"]
 
 TEXT = ("--prompt-format", "text", "--tokenizer={tokenizer}")
+WORDS = ("--prompt-format", "text", "--tokenizer", "words")  # as the simulated server counts a text
 CHAT = ("--endpoint", "chat", "--tokenizer={tokenizer}")
 
 
@@ -25,6 +26,7 @@ class Row:
     by_token: bool = True  # it sends tokens as they come; else a word, or a whole answer without a blank, is one event
     input_counted: bool = True  # the server's own count of the prompts is the one that was asked for
     remark: str = ""  # for the reader
+    paced: bool = False  # its tokens come so far apart that a stream which something gathers would be an ERROR here
 
 
 ROWS: tuple[Row, ...] = (
@@ -47,27 +49,28 @@ ROWS: tuple[Row, ...] = (
         "transformers-chat", "`transformers serve` 5.19", "chat", "transformers",
         ("--model={weights}", *CHAT, "--no-ignore-eos"), words=("tokens an event",), by_token=False,
     ),
-    Row("litellm", "LiteLLM 1.108", "provider `text-completion-openai`, before the simulated server", "litellm_completions"),
+    Row("litellm", "LiteLLM 1.108", "provider `text-completion-openai`, before the simulated server", "litellm_completions", paced=True),
     Row(
         "litellm-chat", "LiteLLM 1.108", "provider `hosted_vllm`, chat, before the simulated server, which thinks", "litellm_chat",
         ("--endpoint", "chat", "--tokenizer", "words", "--slo", "p99_ttfat<=60s"),
-        words=("the chat template adds 4 tokens",),
+        words=("the chat template adds 4 tokens",), paced=True,
     ),
     Row(
-        "litellm-vllm", "LiteLLM 1.108", "provider `hosted_vllm`, before `llama-server`", "litellm_vllm", exit=12,
+        "litellm-vllm", "LiteLLM 1.108", "provider `hosted_vllm`, before the simulated server", "litellm_vllm", exit=12,
         words=("Unmapped prompt format", "--prompt-format text"),
     ),
     Row(
-        "litellm-vllm-text", "LiteLLM 1.108", "provider `hosted_vllm`, before `llama-server`", "litellm_vllm",
-        TEXT
+        "litellm-vllm-text", "LiteLLM 1.108", "provider `hosted_vllm`, before the simulated server", "litellm_vllm",
+        WORDS, paced=True,
     ),
     Row(
-        "sglang-router", "sglang-router 0.3.2", "before two `llama-server`", "sglang_router", exit=12,
+        "sglang-router", "sglang-router 0.3.2", "before two simulated servers", "sglang_router", exit=12,
         words=("takes prompts as text alone", "--prompt-format text"),
     ),
     Row(
-        "sglang-router-text", "sglang-router 0.3.2", "before two `llama-server`", "sglang_router",
-        ("--model", "tiny", *TEXT)
+        "sglang-router-text", "sglang-router 0.3.2", "the same, with what it asks for", "sglang_router",
+        ("--model", "tiny", *WORDS), exit=12, words=("gathers the stream",), paced=True,
+        remark="it leaves Nagle's algorithm on: events wait for the ACK of those before, up to 40 ms",
     ),
 )  # fmt: skip
 

@@ -212,14 +212,14 @@ def litellm_chat(assets: Assets) -> Iterator[Running]:
 
 @contextmanager
 def litellm_vllm(assets: Assets) -> Iterator[Running]:
-    with llama(assets) as behind, _litellm(assets, "hosted_vllm", behind.url) as running:
+    with _simulated() as behind, _litellm(assets, "hosted_vllm", behind.url) as running:
         yield running
 
 
 @contextmanager
 def sglang_router(assets: Assets) -> Iterator[Running]:
     with ExitStack() as stack:
-        workers = [stack.enter_context(llama(assets)).url for _ in range(2)]
+        workers = [stack.enter_context(_simulated()).url for _ in range(2)]
         port = free_port()
         command = [
             installed("sglang") / "bin" / "python", "-m", "sglang_router.launch_router", "--host", "127.0.0.1",
