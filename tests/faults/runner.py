@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -186,10 +187,22 @@ def _kept(folder: Path) -> dict[str, str]:
         name = path.relative_to(folder).as_posix()
         if path.is_file() and not name.startswith(given):
             data = path.read_bytes()
-            found[name] = _unpacked(data) if name.endswith(".npz") else data.decode("utf-8", "replace")
+            found[name] = _UNPACK.get(path.suffix, _plain)(data)
     return found
 
 
-def _unpacked(data: bytes) -> str:
+def _plain(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
+
+
+def _columns(data: bytes) -> str:
     with np.load(io.BytesIO(data), allow_pickle=False) as columns:
-        return "\n".join(columns["error"].tolist())
+        return "\n".join(columns["error"].tolist()) if "error" in columns else ""  # a server's series are numbers alone
+
+
+def _members(data: bytes) -> str:
+    with zipfile.ZipFile(io.BytesIO(data)) as pages:
+        return "\n".join(_plain(pages.read(name)) for name in pages.namelist())
+
+
+_UNPACK = {".npz": _columns, ".zip": _members}
