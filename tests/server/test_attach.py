@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
+import time
 from asyncio import run
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -28,6 +30,9 @@ MODELS = json.dumps({"data": [{"id": "a", "max_model_len": 4096}, {"id": "b"}]})
 GOOD: Pages = {"/health": (200, b""), "/v1/models": (200, MODELS), "/version": (200, b'{"version":"0.32.0"}')}
 
 
+SLOW_S = 0.4
+
+
 class Site:
     """A server of a few pages."""
 
@@ -36,6 +41,8 @@ class Site:
         self.heads: list[bytes] = []
         self.bodies: list[bytes] = []
         self.post: Callable[[dict[str, Any]], tuple[int, bytes]] | None = None
+        self.extra = b""  # further header lines
+        self.slow = ""  # the page that takes SLOW_S
 
     def __call__(self, conn: socket.socket) -> None:
         while (request := read_request(conn)) is not None:
@@ -46,7 +53,9 @@ class Site:
                 status, said = self.post(json.loads(body))
             else:
                 status, said = self.pages.get(path, (404, b'{"detail":"Not Found"}'))
-            extra = b"location: /elsewhere\r\n" if status == 307 else b""
+            if path == self.slow:
+                time.sleep(SLOW_S)
+            extra = self.extra + (b"location: /elsewhere\r\n" if status in (302, 307) else b"")
             conn.sendall(b"HTTP/1.1 %d X\r\n%bcontent-length: %d\r\n\r\n%b" % (status, extra, len(said), said))
 
 
@@ -59,7 +68,7 @@ def served() -> Iterator[tuple[Site, Endpoint]]:
 
 @pytest.fixture
 def site(served: tuple[Site, Endpoint]) -> Site:
-    served[0].pages, served[0].post = dict(GOOD), None
+    served[0].pages, served[0].post, served[0].extra, served[0].slow = dict(GOOD), None, b"", ""
     served[0].heads.clear()
     return served[0]
 
@@ -162,6 +171,42 @@ def test_models_decide_and_health_is_a_note(site: Site, endpoint: Endpoint, stat
     )
     site.pages["/v1/models"] = (502, b"")
     assert run(why_unhealthy(endpoint)) == "/v1/models says HTTP 502"
+
+
+@pytest.mark.parametrize("status", [302, 401, 403, 405])
+def test_a_health_page_that_is_not_for_us_says_nothing_of_the_server(
+    site: Site, endpoint: Endpoint, status: int
+) -> None:
+    site.pages["/health"] = (status, b"")
+    site.post = lambda body: (200, b'{"choices":[{"text":"x"}]}')
+    assert run(look_at(endpoint, "a")).model == "a"
+    assert run(why_unhealthy(endpoint, model="a")) is None
+
+
+@pytest.mark.parametrize(
+    "said", [b"<html>v1</html>", b'["0.32.0"]', b'{"version":{"major":1}}', b'{"version":7}', b"", b"\xff\xfe"]
+)
+def test_a_version_in_another_shape_costs_nothing(site: Site, endpoint: Endpoint, said: bytes) -> None:
+    site.pages["/version"] = (200, said)
+    got = run(look_at(endpoint, "a"))
+    assert got.model == "a"
+    assert got.version.isprintable()
+
+
+def test_pages_may_be_compressed(site: Site, endpoint: Endpoint) -> None:
+    site.extra = b"content-encoding: gzip\r\n"
+    site.pages = {path: (status, gzip.compress(said)) for path, (status, said) in GOOD.items()}
+    got = run(look_at(endpoint, "a"))
+    assert (got.model, got.version, got.max_model_len) == ("a", "0.32.0", 4096)
+
+
+@pytest.mark.parametrize("path", ["/health", "/v1/models", "/version", "/metrics"])
+def test_a_slow_page_is_waited_for(site: Site, endpoint: Endpoint, path: str) -> None:
+    site.slow = path
+    site.pages["/metrics"] = (200, b"<html>not metrics</html>")
+    site.post = lambda body: (200, b'{"choices":[{"text":"x"}]}')
+    assert run(look_at(endpoint, "a")).model == "a"
+    assert run(why_unhealthy(endpoint, model="a")) is None
 
 
 @pytest.mark.parametrize(
