@@ -24,6 +24,7 @@ from bench_tests.load.team import Progress, run_load
 from bench_tests.load.workload.cache_theory import block_hashes, hit_tokens
 from bench_tests.load.workload.source import facts_of, mean_rate, shareable_tokens, trace_of, trace_prompt
 from bench_tests.sim.simulator import SimSpec, Simulator
+from bench_tests.sweep.sessions import Sessions
 from bench_tests.sweep.workload import Workload
 from tests.support.plans import make_plan
 
@@ -227,7 +228,9 @@ def test_a_part_of_a_trace_is_described_as_that_part(tmp_path: Path) -> None:
     assert mean_rate(workload, 2) == pytest.approx(2.0)
     assert mean_rate(workload) == pytest.approx(4 / 9)
     assert shareable_tokens(workload, 2) == 512 < shareable_tokens(workload)
-    assert facts_of(workload) == facts_of(replace(workload, tick_spread="none")), "not by the seed of a session"
+    assert facts_of(workload, Sessions()) == facts_of(replace(workload, tick_spread="none"), Sessions()), (
+        "not by the seed of a session"
+    )
 
 
 def _shorter(plan: LoadPlan, path: Path, most: int) -> LoadPlan:

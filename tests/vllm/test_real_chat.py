@@ -93,9 +93,13 @@ def test_a_chats_prompts_have_the_tokens_that_were_promised(
         f'name = "chat"\nbase = "demo"\n[model]\nid = "tiny"\n[load]\nendpoint = "chat"\ntemplate_tokens = "{where}"\n'
     )
     profile += '[slo]\np99_ttfat = "60s"\n' + LENIENT
-    outcome = sweep(
-        tmp_path, server, "--point", "isl512-osl16-conc2", f"--tokenizer={model}", "--num-prompts=20", profile=profile
-    )
+    options = ("--point", "isl512-osl16-conc2", f"--tokenizer={model}", "--num-prompts=20")
+    for attempt in range(3):  # two cores for engine and client: one that was starved of CPU says so, rightly
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        outcome = sweep(folder, server, *options, profile=profile)
+        if outcome.code != 12:
+            break
     assert outcome.code == 0, outcome.out
     (result,) = outcome.results().values()
     template = result["template_tokens"]

@@ -14,6 +14,7 @@ speaks by pipes alone, so that it can as well run on another host.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import json
@@ -203,7 +204,7 @@ def _run(plan: LoadPlan, control: Control) -> None:
             "zero_unix_s": zero / 1e9,
             "host": os.environ.get("SLURMD_NODENAME") or platform.node(),
             "pid": os.getpid(),
-            "max_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "max_rss_bytes": _max_rss_bytes(),
             "process_cpu_s": time.process_time(),  # all of it: imports, prompts, warm-up, parsing, records
             "uncounted": len(tally.uncounted),
             "begun_over_s": stagger.span_s if stagger else None,  # of a staggered start; 0: no warm-up told a duration
@@ -273,3 +274,12 @@ class _Progress:
                 self.control.mention("measured")
             stagger.released = self.control.released
         return stop
+
+
+def _max_rss_bytes() -> int:
+    """The most memory that this program held; getrusage's figure begins with that of the process which started it."""
+    with contextlib.suppress(OSError), open("/proc/self/status") as status:
+        for line in status:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
