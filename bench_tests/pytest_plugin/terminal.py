@@ -26,6 +26,7 @@ __all__ = ["Terminal", "not_made", "notes"]
 NOTED = (
     "other_load",
     "gathered_stream",
+    "one_event_answers",
     "client_lag",
     "calibration",
     "tokens_per_event",

@@ -24,6 +24,7 @@ def check_run(records: Records, facts: RunFacts, limits: Validity) -> list[Check
             answers.preempted(facts),
             *load.asked_load(records, facts, limits),
             arrivals.gathered(records, facts, limits),
+            arrivals.in_one_event(records, facts, limits),
             *client.client(records, facts, limits),
             client.lag(records),
             client.calibration(records, facts),

@@ -230,6 +230,20 @@ def test_one_event_of_several_tokens_is_no_gathering() -> None:
     assert "gathered_stream" not in tripped(arrived(1, 1, output_tokens=[3] * 40, asked_output=[3] * 40), about)
 
 
+@pytest.mark.parametrize(
+    "metric, judged", [("p99_tpot", False), ("p99_itl", False), ("p99_ttft", True), ("p99_e2el", True)]
+)
+def test_an_answer_in_one_event_has_no_time_between_tokens(metric: str, judged: bool) -> None:
+    """A TPOT of 0 would pass any limit."""
+    about = facts(asserted=[Objective(metric, 5.0)], point=Point(10, 3, 4))
+    check = checks(arrived(1, 1, output_tokens=[3] * 40, asked_output=[3] * 40), about)["one_event_answers"]
+    assert check.ok == judged
+    assert "p99_e2el" in check.text
+    single = checks(arrived(1, 1, output_tokens=[1] * 40, asked_output=[1] * 40), about)["one_event_answers"]
+    assert single.ok
+    assert single.text == "", "an answer of one token is one event"
+
+
 def test_events_that_came_two_at_a_time_are_told() -> None:
     about = facts(asserted=[Objective("p99_ttft", 5.0)], point=Point(10, 8, 4))
     check = checks(arrived(2), about)["gathered_stream"]

@@ -11,7 +11,7 @@ from bench_tests.sweep.units import format_s
 from bench_tests.verdict.checks.check import Check, RunFacts
 from bench_tests.verdict.summary import per_event
 
-__all__ = ["gathered", "tokens_per_event"]
+__all__ = ["gathered", "in_one_event", "tokens_per_event"]
 
 SEVERAL = 0.75  # arrival moments an event below which a note says that events came several at a time
 TOGETHER = 1 / 3  # an answer whose events came at fewer moments than this share of them was gathered
@@ -45,6 +45,21 @@ def gathered(records: Records, facts: RunFacts, limits: Validity) -> Check:
             "its figures; turn that off (nginx: proxy_buffering off; HAProxy: option http-no-delay) or measure past it"
         )
     return Check("gathered_stream", not (beyond and moved), share, limits.max_gathered_share, "share", text)
+
+
+def in_one_event(records: Records, facts: RunFacts, limits: Validity) -> Check:
+    """ERROR where an objective is about the time between tokens, and answers of several tokens came as one event."""
+    several = records.completed & (records.output_tokens > 1)
+    share = float((several & (records.events == 1)).sum() / max(1, int(several.sum())))
+    between = [objective.metric for objective in facts.asserted if objective.latency in ("tpot", "itl")]
+    beyond = share > limits.max_gathered_share
+    text = (
+        f"{share:.0%} of the answers came as one event of all their tokens: there is no time between tokens to measure, and "
+        f"{', '.join(between) or 'TPOT'} would be 0; have the server stream each token, or assert p99_e2el"
+    )
+    return Check(
+        "one_event_answers", not (beyond and between), share, limits.max_gathered_share, "share", text * beyond
+    )
 
 
 def _were_gathered(records: Records) -> NDArray[np.bool_]:
