@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from bench_tests.sim.simulator import SimSpec, Simulator
+from tests.vllm.make_tiny_model import DTYPE
 
 __all__ = ["STARTS", "Assets", "Running"]
 
@@ -136,7 +137,7 @@ def vllm(assets: Assets, *args: str) -> Iterator[Running]:
     port = free_port()
     command = [
         VLLM, "serve", assets.model, "--load-format", "dummy", "--max-model-len", "4096", "--enforce-eager",
-        "--dtype", "bfloat16", "--port", port, *args,
+        "--dtype", DTYPE, "--port", port, *args,
     ]  # fmt: skip
     env = {"VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
     with assets.process(command, f"http://127.0.0.1:{port}/health", env=env, timeout_s=900):

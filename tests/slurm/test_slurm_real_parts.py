@@ -67,7 +67,7 @@ def test_load_hosts_outside_of_an_allocation_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not VLLM, reason="no vLLM: set $BENCH_VLLM (tests/vllm/install.sh makes one)")
 def test_a_real_vllm_is_submitted_swept_and_cancelled(cluster: Cluster, tmp_path: Path) -> None:
-    from tests.vllm.make_tiny_model import make
+    from tests.vllm.make_tiny_model import DTYPE, make
 
     model = tmp_path / "model"
     model.mkdir()
@@ -77,7 +77,8 @@ def test_a_real_vllm_is_submitted_swept_and_cancelled(cluster: Cluster, tmp_path
         f'base = "demo"\n[model]\nid = "{model}"\nvocab_size = 4096\n[sweep]\nisl = [64, 128]\nosl = [8]\n'
         f"concurrency = [2]\n[load]\nnum_prompts = 8\nnum_warmups = 2\n[server]\n"
         f'serve_command = ["{VLLM}", "serve"]\n'
-        'serve_args = ["--load-format", "dummy", "--max-model-len", "4096", "--enforce-eager", "--dtype", "bfloat16"]\n'
+        'serve_args = ["--load-format", "dummy", "--max-model-len", "4096", "--enforce-eager",'
+        f' "--dtype", "{DTYPE}"]\n'
         'startup_timeout = "8min"\nenv = { VLLM_CPU_KVCACHE_SPACE = "1", OMP_NUM_THREADS = "1", HF_HUB_OFFLINE = "1" }\n'
         f'[slo]\np99_ttft = "60s"\np99_tpot = "60s"\n[validity]\n{lenient()}\n'
     )

@@ -16,11 +16,12 @@ import pytest
 from bench_tests.server.metrics import read_metrics
 from bench_tests.server.served import Endpoint
 from tests.support.suite import Outcome, run_suite
+from tests.vllm.make_tiny_model import DTYPE
 
 VLLM = os.environ.get("BENCH_VLLM") or shutil.which("vllm")
 needs_vllm = pytest.mark.skipif(not VLLM, reason="no vLLM: set $BENCH_VLLM (tests/vllm/install.sh makes one)")
 
-ENGINE = ["--load-format", "dummy", "--max-model-len", "16384", "--enforce-eager", "--dtype", "bfloat16"]
+ENGINE = ["--load-format", "dummy", "--max-model-len", "16384", "--enforce-eager", "--dtype", DTYPE]
 # two cores are shared by the engine and the client: where it is starved of CPU is not what these tests are about
 LENIENT = """
 [validity]
@@ -51,6 +52,7 @@ p99_tpot = "10s"
 max_core_wait = "1s"
 max_pause = "30s"
 max_blur_share = 1.0
+max_gathered_share = 1.0
 min_concurrency_share = 0.5
 """
 

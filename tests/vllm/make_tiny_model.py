@@ -13,6 +13,8 @@ import sysconfig
 from pathlib import Path
 
 VOCAB = 4096
+# vLLM 0.32's CPU build dies of SIGILL in its AMX attention (bfloat16) on a guest that has AMX; float32 has no such kernel
+DTYPE = "float32" if "amx_tile" in Path("/proc/cpuinfo").read_text() else "bfloat16"
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 CHAT = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
