@@ -11,6 +11,13 @@ import pytest
 
 REQUIRE_ALL = os.environ.get("BENCH_REQUIRE_ALL") == "1"
 
+# the check before a release asks the same each time; elsewhere each run looks at new examples, and fuzz.py at millions
+if REQUIRE_ALL:
+    from hypothesis import settings
+
+    settings.register_profile("check", derandomize=True)
+    settings.load_profile("check")
+
 HERE = Path(__file__).parent
 # What a test needs decides its tier, and where it lies says what it needs; the longest matching path wins. A marker on
 # the test itself (`slow`, `faults`, `quick`) comes before this table.

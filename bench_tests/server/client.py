@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 MAX_BODY = 64 << 20
+_HEAD_BYTES = 1 << 16  # as much as the timed client takes: gateways set long cookies
 CONNECT_S = 10.0  # for a connection, TLS included
 
 
@@ -94,7 +95,9 @@ async def ask(endpoint: Endpoint, method: str, path: str, body: Any = None, time
     connect_s = min(CONNECT_S, 0.8 * timeout_s)
     timeout = aiohttp.ClientTimeout(timeout_s, sock_connect=connect_s)
     try:
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as http:
+        async with aiohttp.ClientSession(
+            connector=connector, timeout=timeout, max_line_size=_HEAD_BYTES, max_field_size=_HEAD_BYTES
+        ) as http:
             url = URL(endpoint.url(path), encoded=True)
             async with http.request(
                 method, url, data=data, headers=headers, proxy=proxy, allow_redirects=False

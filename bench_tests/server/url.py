@@ -41,7 +41,7 @@ def split_url(text: str, where: str) -> BaseURL:
     try:
         url = URL(text if "//" in text else f"http://{text}", encoded=True)
         host, port = url.host, url.explicit_port
-    except ValueError as why:
+    except (ValueError, IndexError) as why:  # yarl lets an IndexError out of "[]@"
         said = harmless(str(why)) if "@" not in text else "not a URL"
         raise UsageError(f"{where} {shown}: {said}; expected http://HOST[:PORT]") from None
     if url.scheme not in ("http", "https") or not host:

@@ -200,6 +200,11 @@ def test_pages_may_be_compressed(site: Site, endpoint: Endpoint) -> None:
     assert (got.model, got.version, got.max_model_len) == ("a", "0.32.0", 4096)
 
 
+def test_a_header_may_be_as_long_as_the_timed_client_takes(site: Site, endpoint: Endpoint) -> None:
+    site.extra = b"set-cookie: " + b"x" * 40_000 + b"\r\n"
+    assert run(look_at(endpoint, "a")).version == "0.32.0"
+
+
 @pytest.mark.parametrize("path", ["/health", "/v1/models", "/version", "/metrics"])
 def test_a_slow_page_is_waited_for(site: Site, endpoint: Endpoint, path: str) -> None:
     site.slow = path
@@ -340,7 +345,7 @@ def test_a_url_is_cleaned(text: str, url: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["ftp://h", "http://", "", "http://h:99999", "http://u:secret@h", "http://u:secret@h:99999", "http://u:secret@h/?key=secret", "secret@h", "http://[::1"],
+    ["ftp://h", "http://", "", "http://h:99999", "http://u:secret@h", "http://u:secret@h:99999", "http://u:secret@h/?key=secret", "secret@h", "http://[::1", "[]@"],
 )  # fmt: skip
 def test_a_bad_url_is_told_without_what_may_be_secret(text: str) -> None:
     with pytest.raises(UsageError) as told:
