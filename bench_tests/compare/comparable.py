@@ -47,7 +47,8 @@ def question(result: PointResult | Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(result, PointResult):
         found["gpus"] = result.gpus
         found["parallel"] = parallel_words(result.parallel) if result.gpus else None
-    found["config"] = raw.get("config")
+    config = raw.get("config")
+    found["config"] = config.get("name") if isinstance(config, Mapping) else config
     return {f"server {key}": value for key, value in found.items() if value not in (None, "")} | _load(raw)
 
 

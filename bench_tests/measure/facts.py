@@ -7,7 +7,7 @@ import os
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,15 @@ from bench_tests.load.plan import LoadPlan
 from bench_tests.load.records import Records
 from bench_tests.load.team import LoadRun
 from bench_tests.load.workload.source import facts_of, mean_rate, request_count, shareable_tokens
+from bench_tests.measure.about_server import AboutServer, few_cpus
 from bench_tests.measure.counters import count
 from bench_tests.measure.server_side import Story
 from bench_tests.results.names import result_name
 from bench_tests.results.schema import SCHEMA_VERSION
-from bench_tests.server.attach import ServedModel
 from bench_tests.server.metrics import Metrics
 from bench_tests.server.sampler import Source, sources_of
-from bench_tests.server.served import Served
-from bench_tests.server.slurm.request import CPUS_PER_GPU
 from bench_tests.sweep.point import Point
 from bench_tests.sweep.prefix import Prefix
-from bench_tests.sweep.profile import Profile
 from bench_tests.sweep.slo import Slo
 from bench_tests.sweep.units import rate_word
 from bench_tests.verdict.by_model import by_model
@@ -44,22 +41,16 @@ __all__ = ["Facts"]
 
 
 @dataclass
-class Facts:
+class Facts(AboutServer):
     """What a session knows of its points, its server and itself, and how its results say it."""
 
-    profile: Profile
-    served: Served
-    model: ServedModel
-    results_dir: Path
     metadata: Mapping[str, Any] = field(default_factory=dict)
     calibrations: Sequence[Calibration] = ()  # of this client on this host
     hosts: Sequence[str] = ()  # that carry the load; empty: this one
-    run_id: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}")
     seed: int = 0
     salt: int = 0  # of the prompts' tokens
     resumes: set[str] = field(default_factory=set)  # earlier sessions whose results this one reuses
     several: str = ""  # that several servers answer by turns, in words: their counters say nothing
-    start: int = 0  # which start of a server of ours, from 0
     refused: str = ""  # why the server takes none of our requests, in words
     token_ids: bool = False  # it gives the token ids of its answers, for a session's history
     template_tokens: int = 0  # what its chat template adds to each prompt
@@ -71,10 +62,6 @@ class Facts:
         self.seed = secrets.randbits(62) if chosen is None else chosen
 
     # ------------------------------------------------------------------ what a point is asked
-
-    @property
-    def engine(self) -> str:
-        return "sim" if self.model.simulated else self.profile.server.engine or self.model.engine or "unknown"
 
     def path(self, point: Point, run: int) -> Path:
         """Where the result of this run of the point is kept."""
@@ -133,27 +120,6 @@ class Facts:
         """What one request must keep to count as good, seconds."""
         return dict(self.profile.goodput.limits_s) if self.profile.goodput else {}
 
-    @property
-    def gpus(self) -> int | None:
-        """The server's GPUs; None where it was there before and nobody has named them."""
-        started = self.served.kind != "attach" or bool(self.served.facts().get("job_id"))
-        return self.profile.gpus if started else self.profile.named_gpus
-
-    def server_facts(self) -> dict[str, Any]:
-        server = self.profile.server
-        return {
-            "base_url": self.served.endpoint.base_url,
-            "insecure": self.served.endpoint.insecure,
-            "engine": self.engine,
-            "gpus": self.gpus,
-            "tensor_parallel": server.tensor_parallel,
-            "data_parallel": server.data_parallel,
-            "pipeline_parallel": server.pipeline_parallel,
-            **self.model.as_dict(),
-            **self.served.facts(),
-            **({} if self.served.kind == "attach" else {"start": f"{self.run_id}/{self.start + 1}"}),
-        }
-
     def result(
         self,
         point: Point,
@@ -201,6 +167,7 @@ class Facts:
             "slo": self.slo(point),
             "slo_tiers": {"ttft": list(profile.tiers.ttft), "tpot": list(profile.tiers.tpot)},
             "goodput": goodput,
+            **self.config_facts(),
             "validity": {
                 "valid": verdict.word != ERROR,
                 "checks": [check.as_dict() for check in checks if check.made],
@@ -273,7 +240,7 @@ class Facts:
             speculative="speculation" in story.facts,
             asserted=[objective for objective in self.profile.slo.objectives(point) if objective.latency],
             **(_calibrated(calibration) if calibration else {}),
-            extra=[*counted.extra, *story.checks, *self.own_notes, *_few_cpus(self.served.facts()), *hits],
+            extra=[*counted.extra, *story.checks, *self.own_notes, *few_cpus(self.served.facts()), *hits],
         )
 
 
@@ -285,15 +252,3 @@ def _calibrated(found: Calibration) -> dict[str, Any]:
         "calibrated_bound": None if bound is None else bound / found.load_processes,
         "calibration_file": str(calibration_path()),
     }
-
-
-def _few_cpus(server: Mapping[str, Any]) -> list[Check]:
-    """A note where the server's job has fewer CPUs than its engine keeps busy: its figures may be those of the CPUs."""
-    cpus, gpus = server.get("job_cpus"), server.get("job_gpus")
-    if not cpus or not gpus or cpus >= CPUS_PER_GPU * gpus:
-        return []
-    words = (
-        f"the server's job has {cpus} CPUs for {gpus} GPUs: its processes may wait for each other and not for the GPUs; "
-        f"expected {CPUS_PER_GPU} a GPU (slurm.cpus)"
-    )
-    return [Check("server_cpus", True, cpus / gpus, float(CPUS_PER_GPU), "CPUs a GPU", words)]

@@ -132,7 +132,12 @@ class Sweep(Facts):
     def kept(self, point: Point, run: int) -> Measurement | None:
         """A valid result of an earlier session that is comparable, if there is one."""
         path = self.path(point, run)
-        asked = {"server": self.server_facts(), "settings": self.settings(point), "slo": self.slo(point)}
+        asked = {
+            "server": self.server_facts(),
+            **self.config_facts(),
+            "settings": self.settings(point),
+            "slo": self.slo(point),
+        }
         result = answer_of(path, asked)
         if result is None:
             return None

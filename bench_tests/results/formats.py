@@ -17,6 +17,7 @@ from bench_tests.figures import ECONOMY, FIGURES, LATENCIES, figures_where
 from bench_tests.results.names import gpus_of, parallel_in
 from bench_tests.results.others import NotAResult, translated
 from bench_tests.results.schema import SCHEMA_VERSION, Objective, PointResult
+from bench_tests.results.values import count_of, first_of, list_of, map_of, number_of, text_of
 from bench_tests.sweep.point import Point
 
 __all__ = ["NotAResult", "to_point"]
@@ -26,7 +27,6 @@ _LENGTHS_IN_NAME = re.compile(r"_isl(\d{1,8})_osl(\d{1,8})(?:_|$)")
 _RUN_IN_NAME = re.compile(r"_run(\d{1,6})$")
 _SERVE_IN_FOLDER = re.compile(r"^SERVE-+(.*?)-+BENCH(?:-|$)")  # `vllm bench sweep serve` names its folders so
 _LONG_LIST = 200  # raw per-request lists of other tools: not wanted, and large
-_NAME_CHARS = 200
 _AGREE = 0.1  # a stated length and the mean of what was sent agree to this share
 #: names of the sizes in result files, ours and others', and their short names
 _SIZES = {
@@ -38,50 +38,20 @@ _SIZES = {
 }  # fmt: skip
 
 
-def _number(value: object) -> float | None:
-    """A finite number, or None: bools, strings, NaN and infinities are no figures."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _count(value: object) -> int | None:
-    number = _number(value)
-    if isinstance(value, str) and value.isdecimal() and len(value) < 10:
-        number = float(value)
-    return int(number) if number is not None and 0 <= number < 1e12 and number == int(number) else None
-
-
-def _text(value: object) -> str:
-    return value[:_NAME_CHARS] if isinstance(value, str) else ""
-
-
-def _map(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _first(*values: int | None) -> int | None:
-    return next((value for value in values if value is not None), None)
-
-
 def to_point(raw: Mapping[str, Any], source: Path) -> PointResult:
     """The point that `raw` describes. Raises NotAResult with the reason when it describes none."""
-    version = _number(raw.get("schema_version")) or 0
+    version = number_of(raw.get("schema_version")) or 0
     if version > SCHEMA_VERSION:
         raise NotAResult(f"schema_version {version:g} is newer than this suite's {SCHEMA_VERSION}; update it")
-    if _count(raw.get("run_number")) is None and _number(raw.get("run_number")) is not None:
+    if count_of(raw.get("run_number")) is None and number_of(raw.get("run_number")) is not None:
         raise NotAResult("warm-up run: run_number is below 0")
     raw = translated(raw)
     aggregate = "tput_per_gpu" in raw and ("hw" in raw or "conc" in raw)
-    server = _map(raw.get("server"))
-    point = _map(raw.get("point"))
+    server, config = map_of(raw.get("server")), map_of(raw.get("config"))
+    point = map_of(raw.get("point"))
     named = _LENGTHS_IN_NAME.search(source.stem)
-    n = _count(raw.get("completed"))
-    conc = _first(_count(point.get("conc")), _count(raw.get("max_concurrency")), _count(raw.get("conc")))
+    n = count_of(raw.get("completed"))
+    conc = first_of(count_of(point.get("conc")), count_of(raw.get("max_concurrency")), count_of(raw.get("conc")))
     rate = _rate(point if point.get("rate") else raw)
     workload = _workload(point.get("workload"))
     if workload and not conc and not point.get("rate"):
@@ -99,52 +69,53 @@ def to_point(raw: Mapping[str, Any], source: Path) -> PointResult:
     run_in_name = _RUN_IN_NAME.search(source.stem)
     parallel = _parallel(raw, server) or ({} if server else parallel_in(source.stem))
     folder = _SERVE_IN_FOLDER.match(source.parent.name)
-    steady = _map(raw.get("steady_state"))
-    start, end = _number(steady.get("start_s")), _number(steady.get("end_s"))
+    steady = map_of(raw.get("steady_state"))
+    start, end = number_of(steady.get("start_s")), number_of(steady.get("end_s"))
     return PointResult(
         isl=isl,
         osl=osl,
         conc=conc or 0,
         run=_run(raw, int(run_in_name[1]) if run_in_name else 1),
         gpus=_gpus(raw, server, parallel),
-        model=_text(raw.get("model_id")) or _text(raw.get("model")) or _text(server.get("model")) or "unknown model",
-        engine=_text(raw.get("engine"))
-        or _text(server.get("engine"))
-        or _text(raw.get("framework"))
+        model=text_of(raw.get("model_id"))
+        or text_of(raw.get("model"))
+        or text_of(server.get("model"))
+        or "unknown model",
+        engine=text_of(raw.get("engine"))
+        or text_of(server.get("engine"))
+        or text_of(raw.get("framework"))
         or _old_engine(raw),
-        engine_version=_text(raw.get("engine_version")) or _text(server.get("version")),
-        date=_text(raw.get("date")),
+        engine_version=text_of(raw.get("engine_version")) or text_of(server.get("version")),
+        date=text_of(raw.get("date")),
         simulated=server.get("simulated") is True or raw.get("simulated") is True,
         verdict=verdict,
         n=n,
         source=source,
-        profile=_text(raw.get("profile")),
-        run_id=_text(raw.get("run_id")),
-        resumes=tuple(_text(name) for name in _list(raw.get("resumes"))[:100]),
+        profile=text_of(raw.get("profile")),
+        run_id=text_of(raw.get("run_id")),
+        resumes=tuple(text_of(name) for name in list_of(raw.get("resumes"))[:100]),
         request_rate=rate,
         workload=workload,
         parallel=parallel,
-        config=_text(raw.get("config")) or (folder[1].strip("-") if folder else ""),
+        config=text_of(config.get("name")) or text_of(raw.get("config")) or (folder[1].strip("-") if folder else ""),
+        config_settings=dict(map_of(config.get("settings"))),
+        start_s=_start_s(raw),
         metrics=metrics,
         intervals=_intervals(raw),
         slo=_objectives(raw),
         tiers=_tiers(raw),
-        messages=tuple(m[:2000] for m in _list(raw.get("messages"))[:50] if isinstance(m, str)),
+        messages=tuple(m[:2000] for m in list_of(raw.get("messages"))[:50] if isinstance(m, str)),
         steady=(start, end) if start is not None and end is not None and start < end else None,
         per_gpu=_per_gpu(raw) if aggregate else {},
         raw={k: v for k, v in raw.items() if not (isinstance(v, list) and len(v) > _LONG_LIST)},
     )
 
 
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
 def _run(raw: Mapping[str, Any], named: int) -> int:
     """Which repetition, from 1; `run_number` of others counts from 0."""
-    if (run := _count(raw.get("run"))) is not None:
+    if (run := count_of(raw.get("run"))) is not None:
         return run or 1
-    number = _count(raw.get("run_number"))
+    number = count_of(raw.get("run_number"))
     return named if number is None else number + 1
 
 
@@ -156,7 +127,7 @@ def _rate(raw: Mapping[str, Any]) -> float:
             rate = float(rate)
         except ValueError:
             return math.inf
-    number = _number(rate)
+    number = number_of(rate)
     return number if number is not None and number > 0 else math.inf
 
 
@@ -175,12 +146,12 @@ def _length(stated: object, raw: Mapping[str, Any], side: str, n: int | None, na
     when it agrees to 10 %. It does not where a tool draws lengths from 1 up to it (SGLang): the totals are the truth.
     """
     short = "isl" if side == "input" else "osl"
-    exact = _first(_count(stated), _count(raw.get(short)))
+    exact = first_of(count_of(stated), count_of(raw.get(short)))
     if exact:
         return exact
-    asked = _count(raw.get(f"random_{side}_len"))
-    total = _first(_count(raw.get(f"total_{side}_tokens")), _count(raw.get(f"total_{side}")))
-    requests = n or _count(raw.get("num_prompts"))
+    asked = count_of(raw.get(f"random_{side}_len"))
+    total = first_of(count_of(raw.get(f"total_{side}_tokens")), count_of(raw.get(f"total_{side}")))
+    requests = n or count_of(raw.get("num_prompts"))
     if total and requests:
         mean = total / requests
         agrees = (value for value in (named, asked) if value and abs(mean / value - 1) <= _AGREE)
@@ -197,7 +168,7 @@ def _latencies(raw: Mapping[str, Any], *, zero_is_none: bool) -> dict[str, float
     got: dict[str, float] = {}
     for row in figures_where(of="request"):
         value = next((v for key, scale in _keys(row.name, row.latency, row.statistic)
-                      if (v := _number(raw.get(key))) is not None and (v := v * scale) >= 0), None)  # fmt: skip
+                      if (v := number_of(raw.get(key))) is not None and (v := v * scale) >= 0), None)  # fmt: skip
         if value is not None and not (value == 0 and zero_is_none):
             got[row.name] = value
     return got
@@ -214,15 +185,22 @@ def _keys(name: str, latency: str, statistic: str) -> list[tuple[str, float]]:
 
 
 def _rates(raw: Mapping[str, Any]) -> dict[str, float]:
-    got = {name: value for name in _RATES if (value := _number(raw.get(name))) is not None and value >= 0}
+    got = {name: value for name in _RATES if (value := number_of(raw.get(name))) is not None and value >= 0}
     if "input_throughput" not in got and {"total_token_throughput", "output_throughput"} <= got.keys():
         got["input_throughput"] = max(0.0, got["total_token_throughput"] - got["output_throughput"])
     return got
 
 
+def _start_s(raw: Mapping[str, Any]) -> dict[str, float]:
+    """How long the server took to start, seconds: what of it was measured."""
+    said = map_of(raw.get("start"))
+    found = {name: number_of(said.get(f"{name}_s")) for name in ("load", "compile", "ready")}
+    return {name: value for name, value in found.items() if value is not None and value >= 0}
+
+
 def _per_gpu(raw: Mapping[str, Any]) -> dict[str, float]:
-    total, out = _number(raw.get("tput_per_gpu")), _number(raw.get("output_tput_per_gpu"))
-    into = _number(raw.get("input_tput_per_gpu"))
+    total, out = number_of(raw.get("tput_per_gpu")), number_of(raw.get("output_tput_per_gpu"))
+    into = number_of(raw.get("input_tput_per_gpu"))
     if into is None and total is not None and out is not None:
         into = max(0.0, total - out)
     return {side: value for side, value in (("input", into), ("output", out)) if value is not None}
@@ -234,16 +212,16 @@ def _parallel(raw: Mapping[str, Any], server: Mapping[str, Any]) -> dict[str, in
     for table in (server, raw):
         for key, value in table.items():
             short = _SIZES.get(str(key).replace("-", "_"))
-            if short and short not in found and (size := _count(value)):
+            if short and short not in found and (size := count_of(value)):
                 found[short] = size
     return found
 
 
 def _gpus(raw: Mapping[str, Any], server: Mapping[str, Any], parallel: Mapping[str, int]) -> int | None:
     """GPUs of the server: the stated number, else what the parallel sizes take; None where nothing says it."""
-    if stated := _count(server.get("gpus")):
+    if stated := count_of(server.get("gpus")):
         return stated
-    split = [_count(raw.get(key)) for key in ("num_prefill_gpu", "num_decode_gpu")]
+    split = [count_of(raw.get(key)) for key in ("num_prefill_gpu", "num_decode_gpu")]
     if any(split):
         return sum(part or 0 for part in split)
     if "gpus" in server:  # 0: a CPU server; null: nobody has named them
@@ -254,17 +232,17 @@ def _gpus(raw: Mapping[str, Any], server: Mapping[str, Any], parallel: Mapping[s
 
 
 def _old_engine(raw: Mapping[str, Any]) -> str:
-    return _text(raw.get("backend")) or "vllm"
+    return text_of(raw.get("backend")) or "vllm"
 
 
 def _intervals(raw: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
     got = {}
-    for name, pair in _map(raw.get("ci95")).items():
+    for name, pair in map_of(raw.get("ci95")).items():
         if not isinstance(pair, list) or len(pair) != 2 or pair == [None, None]:
             continue
         # too few requests leave an end open: [0.18, null] says "0.18 or more"
-        low = 0.0 if pair[0] is None else _number(pair[0])
-        high = math.inf if pair[1] is None else _number(pair[1])
+        low = 0.0 if pair[0] is None else number_of(pair[0])
+        high = math.inf if pair[1] is None else number_of(pair[1])
         if low is not None and high is not None and 0 <= low <= high:
             got[str(name)[:40]] = (low, high)
     return got
@@ -272,8 +250,8 @@ def _intervals(raw: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
 
 def _objectives(raw: Mapping[str, Any]) -> tuple[Objective, ...]:
     found = []
-    for item in _list(_map(raw.get("slo")).get("objectives"))[:20]:
-        metric, limit = _map(item).get("metric"), _number(_map(item).get("limit"))
+    for item in list_of(map_of(raw.get("slo")).get("objectives"))[:20]:
+        metric, limit = map_of(item).get("metric"), number_of(map_of(item).get("limit"))
         if isinstance(metric, str) and limit is not None and limit > 0:
             try:
                 found.append(Objective(metric[:40], limit))
@@ -285,7 +263,7 @@ def _objectives(raw: Mapping[str, Any]) -> tuple[Objective, ...]:
 def _tiers(raw: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
     got = {}
     for metric in LATENCIES:
-        values = [_number(v) for v in _list(_map(raw.get("slo_tiers")).get(metric))[:12]]
+        values = [number_of(v) for v in list_of(map_of(raw.get("slo_tiers")).get(metric))[:12]]
         kept = tuple(sorted({v for v in values if v is not None and v > 0}))
         if kept:
             got[metric] = kept

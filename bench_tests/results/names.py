@@ -29,13 +29,14 @@ _WORDS = {
 def result_name(profile: Profile, engine: str, point: Point, run: int = 1) -> str:
     """`kimi_k2_vllm_tp8_isl4096_osl128_conc16`: without the ending.
 
-    Other parallel sizes follow tp (`tp4_pp2`); another load than a closed loop of the profile's own settings follows the
+    Other parallel sizes follow tp (`tp4_pp2`), then the name of a configuration; another load than a closed loop of the profile's own settings follows the
     concurrency (`conc64_rate8`), so that no question takes another's file; `_run2` for a repetition.
     """
     server = profile.server
     sizes = f"tp{server.tensor_parallel}"
     sizes += f"_pp{server.pipeline_parallel}" if server.pipeline_parallel > 1 else ""
     sizes += f"_dp{server.data_parallel}" if server.data_parallel > 1 else ""
+    sizes += f"_{profile.config.name}" if profile.config else ""
     again = f"_run{run}" if run > 1 else ""
     place = str(point).replace("-", "_")
     return f"{profile.name}_{engine}_{sizes}_{place}{load_name(profile, point)}{again}"

@@ -39,7 +39,8 @@ class PointResult:
     `request_rate` is infinite in a closed loop and where a workload has arrivals of its own; `workload` names a trace, a
     dataset or a ramp. `gpus` is None when the file does not say; a picture then shows the throughput of the whole server.
     `parallel` is the sizes by their short names: `{"tp": 4, "pp": 2}`. `config` names one of
-    several configurations of the server. `run_id` names the session that measured it; `resumes` are earlier sessions that
+    several configurations of the server, and `config_settings` is what sets it apart. `start_s` is how long the server took
+    to start, by `load`, `compile` and `ready`, where it was measured. `run_id` names the session that measured it; `resumes` are earlier sessions that
     this one went on with.
     """
 
@@ -63,6 +64,8 @@ class PointResult:
     workload: str = ""
     parallel: Mapping[str, int] = field(default_factory=dict)
     config: str = ""
+    config_settings: Mapping[str, Any] = field(default_factory=dict)
+    start_s: Mapping[str, float] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     slo: tuple[Objective, ...] = ()

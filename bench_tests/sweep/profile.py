@@ -13,6 +13,7 @@ from typing import Any
 
 from bench_tests.errors import UsageError
 from bench_tests.sweep import keys, serving, settings
+from bench_tests.sweep.configs import Config
 from bench_tests.sweep.cost import Cost, Power
 from bench_tests.sweep.point import Point, grid, loads
 from bench_tests.sweep.sessions import Sessions
@@ -69,6 +70,7 @@ class Profile:
     slo: Slo = field(default_factory=Slo)
     goodput: Goodput | None = None
     sizes_said: bool = False  # whether the file names a parallel size of the server
+    config: Config | None = None  # which of several configurations of the server this is
     load_of_file: settings.Load | None = None  # [load] as the file has it, where options override it
 
     @property
