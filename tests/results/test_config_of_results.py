@@ -20,4 +20,5 @@ def test_a_result_names_its_configuration_and_its_start() -> None:
     none = as_read({**plain, "config": None}, Path("c.json"))
     assert group_key(one) != group_key(other) != group_key(none)
     assert any("config" in words for words in differences(one, other))
-    assert none.config == "" and none.start_s == {}
+    assert none.config == ""
+    assert none.start_s == {}
