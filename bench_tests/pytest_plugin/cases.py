@@ -60,15 +60,24 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return bool(option("--find")) or None if collection_path.name == "test_slo_sweep.py" else None
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A comparison needs all points first: its cases go behind the sweep's, and what is not asked is no case."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
+    """A comparison needs all points first: its cases go behind the sweep's, and what is not asked is no case.
+
+    Rounds keep their order whatever shuffles (pytest-randomly, pytest-random-order); other cases may move.
+    """
     names = {item: set(getattr(item, "fixturenames", ())) for item in items}
     if items:
         state = items[0].config.stash[STATE]
         asked = {"trend": state.history is not None, "comparison": state.compares}
         items[:] = [item for item in items if all(asked.get(name, True) for name in names[item])]
     items.sort(key=lambda item: 2 * ("trend" in names[item]) + ("comparison" in names[item]))
+    order = {item: number for number, item in enumerate(items)}
+    yield
+    places = [place for place, item in enumerate(items) if OURS & names.get(item, set())]
+    ours = sorted((items[place] for place in places), key=order.__getitem__)
+    for place, item in zip(places, ours, strict=True):
+        items[place] = item
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -16,6 +16,7 @@ from bench_tests.compare.baseline import read_baseline
 from bench_tests.errors import NotMeasured, ServerError, UsageError
 from bench_tests.load.workload.source import lines_of
 from bench_tests.pytest_plugin import against, history
+from bench_tests.pytest_plugin.anywhere import check_keyword, find_cases, refuse_plugins
 from bench_tests.pytest_plugin.pictures import draw
 from bench_tests.pytest_plugin.state import STATE, Session, concerns_us, is_ours
 from bench_tests.server.choose import choose
@@ -99,15 +100,15 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     session = config.stash[STATE] = Session(config)
+    find_cases(config)
     if not concerns_us(config):
         return
     # our cases and fixtures name their loop themselves: that pytest-asyncio's default is not set says nothing to a user
     warnings.filterwarnings("ignore", 'The configuration option "asyncio_default_fixture_loop_scope"')
-    if getattr(config.option, "numprocesses", None):
-        raise pytest.UsageError(
-            "-n: points are measured one at a time, since they share a server; leave out pytest-xdist"
-        )
+    refuse_plugins(config)
     if config.option.keyword:
+        check_keyword(config)
+        session.typed_keyword = config.option.keyword
         config.option.keyword = rewrite_keyword(config.option.keyword)
     if hasattr(config.option, "json_report") and not config.option.collectonly:
         config.option.json_report = True
@@ -150,6 +151,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def _writable(state: Session) -> None:
     """Whether what is to be written at the end can be: told before the sweep, not after it. Raises UsageError."""
     folder = state.option("--save-baseline")
+    try:
+        if not state.config.option.collectonly:
+            state.results_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as why:
+        raise UsageError(
+            f"results cannot be written to {state.results_dir}: {why.strerror}; choose another --results-dir"
+        ) from why
     try:
         if folder:
             Path(folder).mkdir(parents=True, exist_ok=True)

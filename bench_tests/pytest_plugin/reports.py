@@ -12,6 +12,7 @@ import pytest
 from bench_tests.compare.baseline import save_baseline
 from bench_tests.errors import BenchError, NotMeasured, ServerGone
 from bench_tests.pytest_plugin import history
+from bench_tests.pytest_plugin.anywhere import what_there_is
 from bench_tests.pytest_plugin.cases import OURS
 from bench_tests.pytest_plugin.ci import github_annotations, summary_markdown
 from bench_tests.pytest_plugin.pictures import draw
@@ -83,6 +84,8 @@ def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pyte
     state = config.stash[STATE]
     measurements = list(state.measurements.values())
     if not measurements:
+        if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and state.typed_keyword and state.points:
+            terminalreporter.write_line(what_there_is(state.typed_keyword, state.points))
         return
     say = terminalreporter.write_line
     state.terminal.summary(measurements, state.comparison, state.capacities, state.against)

@@ -13,7 +13,7 @@ from bench_tests.compare.history.store import History
 from bench_tests.compare.history.trend import Trend
 from bench_tests.compare.regression import SweepComparison
 from bench_tests.measure.point import Measurement, Sweep
-from bench_tests.paths import CHECKOUT, PACKAGE
+from bench_tests.paths import CHECKOUT, PACKAGE, ROOT, workspace
 from bench_tests.pytest_plugin.interrupt import Interrupt
 from bench_tests.pytest_plugin.terminal import Terminal
 from bench_tests.server.choose import Choice
@@ -42,6 +42,7 @@ class Session:
         self.not_measured = False  # something could not be measured
         self.no_server = ""  # why there is no server (any more)
         self.selected: list[tuple[Point, int]] = []  # what this session measures
+        self.typed_keyword = ""  # -k before it was made exact
         self.cases: set[str] = set()  # ids of the cases that measure
         self.breaches = 0  # what failed: beyond an objective, slower than the baseline, or a test that measures nothing
         self.find: Find | None = None
@@ -63,7 +64,10 @@ class Session:
 
     @property
     def results_dir(self) -> Path:
-        return Path(self.option("--results-dir")).absolute()
+        said = self.option("--results-dir")
+        if not said and self.config.rootpath.resolve() == ROOT:
+            return workspace() / "results"  # of a checkout: wherever in it pytest is started
+        return Path(said or "results").absolute()
 
     @property
     def progress(self) -> tuple[int, int]:

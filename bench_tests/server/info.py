@@ -47,7 +47,7 @@ _KEYS = tuple(spec.name for spec in fields(ServerInfo) if spec.name != "url")
 def default_server_info(environ: Mapping[str, str] | None = None) -> Path:
     """$SERVER_INFO, else server_info.txt in the repository's root (without a checkout, in the working folder)."""
     environ = os.environ if environ is None else environ
-    return Path(environ.get("SERVER_INFO") or workspace() / "server_info.txt").absolute()
+    return Path(environ.get("SERVER_INFO") or workspace() / "server_info.txt").expanduser().absolute()
 
 
 def read_server_info(path: Path) -> ServerInfo:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -111,6 +112,11 @@ def _given(text: str) -> str:
     return text
 
 
+def _path(text: str) -> str:
+    """A file or folder, `~` as the home folder: a shell leaves that alone behind an equals sign."""
+    return os.path.expanduser(_given(text))
+
+
 def _urls(text: str) -> tuple[str, ...]:
     """`URL[,URL]`, or `none`; what a URL is, the server's side says."""
     urls = tuple(part.strip() for part in _given(text).split(","))
@@ -140,18 +146,18 @@ _TRUE = {"action": "store_true", "default": False}
 
 OPTIONS = (
     Option("--profile", "kimi_k2, minimax_m2.1, demo, or a TOML file of yours; default: the one that server_info.txt names "
-           "or whose model the server serves, else demo", {"metavar": "NAME|PATH", "type": _typed(_given)}),
+           "or whose model the server serves, else demo", {"metavar": "NAME|PATH", "type": _typed(_path)}),
     Option("--server", "where the server comes from: auto (--base-url, else server_info.txt, else sbatch where the profile "
            "is not demo and Slurm is there, else, for demo alone, the simulated server), attach, slurm, local (vllm serve as "
            "a child) or sim", {"choices": SERVERS, "default": "auto"}),
     Option("--base-url", "attach to this server", {"metavar": "URL", "type": _typed(_given)}),
     Option("--server-info", "the file that names the server (default: server_info.txt in the repository's root, or "
-           "$SERVER_INFO)", {"metavar": "PATH", "type": _typed(_given)}),
-    Option("--results-dir", "where results are kept (default: results/)", {"metavar": "DIR", "default": "results", "type": _typed(_given)}),
+           "$SERVER_INFO)", {"metavar": "PATH", "type": _typed(_path)}),
+    Option("--results-dir", "where results are kept (default: results/)", {"metavar": "DIR", "type": _typed(_path)}),
     Option("--point", "exactly this point, in or out of the profile's grid; repeatable",
            {"metavar": "isl2048-osl128-conc16", "action": "append", "type": _typed(Point.parse)}),
     Option("--model", "the model as the server serves it, instead of the profile's", {"metavar": "NAME", "type": _typed(_given)}, "model.id"),
-    Option("--tokenizer", "tokenizer for text prompts, instead of the profile's", {"metavar": "NAME|PATH", "type": _typed(_given)}, "model.tokenizer"),
+    Option("--tokenizer", "tokenizer for text prompts, instead of the profile's", {"metavar": "NAME|PATH", "type": _typed(_path)}, "model.tokenizer"),
     Option("--vocab-size", "draw token ids below this, instead of finding out what the server accepts",
            {"metavar": "N", "type": _whole(2)}, "model.vocab_size"),
     Option("--prompt-format", "prompts as token ids, or as text of as many tokens (needs the model's tokenizer)",
@@ -219,18 +225,18 @@ OPTIONS = (
     Option("--keep-server", "leave a server that this session started in Slurm running", _TRUE),
     Option("--insecure", "do not verify the server's TLS certificate (recorded in the results)", _TRUE),
     Option("--baseline", "compare with the results in this folder: test_regression.py fails where serving got slower",
-           {"metavar": "DIR", "type": _typed(_given)}),
+           {"metavar": "DIR", "type": _typed(_path)}),
     Option("--against", "a second live server (B), measured in turn with this session's (A): test_regression.py fails where B is "
            "slower", {"metavar": "URL", "type": _typed(_given)}),
     Option("--history", "a folder of many nights' sessions: this one is held against the last accepted ones and added; "
            "test_regression.py fails where it is slower, or where a figure has changed for the worse of late",
-           {"metavar": "DIR", "type": _typed(_given)}),
-    Option("--save-baseline", "keep this session's valid results there, to be compared with later", {"metavar": "DIR", "type": _typed(_given)}),
+           {"metavar": "DIR", "type": _typed(_path)}),
+    Option("--save-baseline", "keep this session's valid results there, to be compared with later", {"metavar": "DIR", "type": _typed(_path)}),
     Option("--allow-different", "compare also with results of another model, engine version, GPU count or settings", _TRUE),
     Option("--summary-md", "append a Markdown summary to this file (also to $GITHUB_STEP_SUMMARY, when it is set)",
-           {"metavar": "FILE", "type": _typed(_given)}),
+           {"metavar": "FILE", "type": _typed(_path)}),
     Option("--report", "the self-contained HTML report (default: plots/report.html in the results directory)",
-           {"metavar": "FILE", "type": _typed(_given)}),
+           {"metavar": "FILE", "type": _typed(_path)}),
     Option("--calibrate", "measure this client on this host against the simulated server's truth log, and leave", _TRUE),
     Option("--plot", "draw the pictures from the results directory and leave: no server, no load", _TRUE),
     Option("--no-plot", "do not draw pictures when the sweep ends", _TRUE),

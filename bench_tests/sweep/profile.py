@@ -152,7 +152,9 @@ def profile_for_model(model: str) -> str | None:
 
 def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        if path.exists() and not path.is_file():  # a pipe would be waited for, a device read without end
+            raise UsageError(f"profile {path}: not a regular file; expected a readable TOML file")
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as why:
         raise UsageError(f"profile {path}: {why.strerror or why}; expected a readable TOML file") from why
     except (ValueError, RecursionError) as why:  # not TOML, not UTF-8, a number of 5,000 digits, a NUL in the path
@@ -165,7 +167,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if base in BUILTIN:
         base_path = _FOLDER / f"{base}.toml"
     elif base.endswith(".toml"):
-        base_path = path.parent / base
+        base_path = path.parent / Path(base).expanduser()
     else:
         raise UsageError(f"profile {path} base: {base!r}; expected one of {', '.join(BUILTIN)}, or a .toml file")
     if base_path in seen or base_path == path:

@@ -111,7 +111,7 @@ OURSELVES = (
 FILES = (
     Row("disk_full", "the disk is full", NOTHING, 12, ("results cannot be written", "No space left on device"), provoke="full_disk", how="`--results-dir` of 16 kB"),
     Row("read_only", "the results directory is read-only", NOTHING, 12, ("results cannot be written", "Read-only file system"), provoke="read_only", how="a read-only mount"),
-    Row("no_directory", "the results directory is a file", NOTHING, 12, ("results cannot be written",), provoke="results_is_a_file", how="`--results-dir` names a file"),
+    Row("no_directory", "the results directory is a file", NOTHING, 4, ("results cannot be written",), provoke="results_is_a_file", how="`--results-dir` names a file"),
     Row("half_result", "a result file is cut in half, and --resume", PASSED, 0, (), options=("--resume",), provoke="half_result", how="an earlier result, cut: it is measured again"),
     Row("resume", "--resume with a whole result", PASSED, 0, ("(reused)",), options=("--resume",), provoke="whole_result", how="an earlier result: it is reused"),
     Row("resume_other", "--resume with a result of other settings", PASSED, 0, (), options=("--resume", "--num-prompts=13"), provoke="whole_result", how="an earlier result of 12 prompts, now 13: it is measured again"),
