@@ -7,9 +7,9 @@ from pathlib import Path
 
 from bench_tests.compare.regression import SweepComparison
 from bench_tests.compare.words import blind_line, change_line, comparison_lines
-from bench_tests.markdown import markdown
+from bench_tests.figures import Figure
 from bench_tests.measure.point import Measurement
-from bench_tests.pytest_plugin.table import columns, gpus_words, row
+from bench_tests.pytest_plugin.table import gpus_words, label, table
 from bench_tests.verdict.decide import ERROR, FAILED, PASSED
 
 __all__ = ["github_annotations", "summary_markdown"]
@@ -20,6 +20,7 @@ def summary_markdown(
     comparison: SweepComparison | None,
     baseline: Path | str | None,
     pictures: Sequence[Path],
+    further: Sequence[Figure] = (),
 ) -> str:
     """The verdicts, what changed against the baseline, and where the pictures are."""
     counts = {word: sum(m.verdict.word == word for m in measurements) for word in (PASSED, FAILED, ERROR)}
@@ -31,10 +32,10 @@ def summary_markdown(
             f"{server.get('model')} on {server.get('engine')} {server.get('version')}, {gpus_words(server.get('gpus'))}{simulated}",
             "",
         ]
-        lines += [markdown([row(m, measurements) for m in measurements], columns(measurements)), ""]
+        lines += [str(table(measurements, further)), ""]
     for m in measurements:
         if m.verdict.word != PASSED:
-            lines += [f"- **{m.verdict.word}** {m.point}: {message}" for message in m.verdict.messages]
+            lines += [f"- **{m.verdict.word}** {label(m)}: {message}" for message in m.verdict.messages]
     if comparison is not None:
         lines += ["", f"### Against {baseline}", "", *comparison_lines(comparison)]
     if pictures:
@@ -49,7 +50,7 @@ def github_annotations(measurements: Sequence[Measurement], comparison: SweepCom
         if m.verdict.word != PASSED:
             level = "error" if m.verdict.word == FAILED else "warning"
             lines.append(
-                f"::{level} title={_escape(f'{m.verdict.word} {m.point}', True)}::{_escape('; '.join(m.verdict.messages))}"
+                f"::{level} title={_escape(f'{m.verdict.word} {label(m)}', True)}::{_escape('; '.join(m.verdict.messages))}"
             )
     for change in comparison.regressions if comparison else ():
         title = _escape(f"regression {change.point or 'sweep'}", True)

@@ -20,6 +20,7 @@ from bench_tests.load.hosts import load_hosts
 from bench_tests.measure.point import Measurement, Sweep
 from bench_tests.pytest_plugin import against, history, restarts
 from bench_tests.pytest_plugin.bench import Bench
+from bench_tests.pytest_plugin.leave import leave
 from bench_tests.pytest_plugin.state import MEASURED, STATE, Session
 from bench_tests.results.lock import FolderLock
 from bench_tests.server.attach import look_at
@@ -59,9 +60,9 @@ def _or_leave(state: Session) -> Iterator[None]:
         yield
     except ServerError as why:
         state.no_server = str(why)
-        pytest.exit(str(why), returncode=why.exit_code)
+        leave(why)
     except UsageError as why:
-        pytest.exit(str(why), returncode=why.exit_code)
+        leave(why)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -141,7 +142,7 @@ async def measured(request: pytest.FixtureRequest, sweep: Sweep) -> Measurement:
             await restarts.to_start(state, sweep, run)
         except ServerError as why:
             state.no_server = str(why)
-            pytest.exit(str(why), returncode=why.exit_code)
+            leave(why)
         found = state.measurements[point, run] = await measure(state, sweep, point, run)
     attach(request.node, found)
     if found.verdict.word == ERROR:
@@ -173,11 +174,12 @@ async def measure(state: Session, sweep: Sweep, point: Point, run: int) -> Measu
     if state.option("--resume"):
         kept = sweep.kept(point, run)
         if kept is not None:
+            state.terminal.pace.end((point, run), loaded=False)
             return kept
     state.interrupt.works()
     for last_try in (False, True):
         try:
-            with state.terminal.live(str(point), *state.progress) as show:
+            with state.terminal.live((point, run), *state.progress) as show:
                 return await sweep.measure(point, run, show)
         except ServerGone as why:
             with state.terminal.uncaptured() as say:
@@ -186,7 +188,7 @@ async def measure(state: Session, sweep: Sweep, point: Point, run: int) -> Measu
                     state.no_server = str(why)
                     raise
         except UsageError as why:
-            pytest.exit(str(why), returncode=why.exit_code)
+            leave(why)
     raise AssertionError("unreachable")
 
 

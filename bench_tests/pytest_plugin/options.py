@@ -17,6 +17,7 @@ from bench_tests.errors import NotMeasured, ServerError, UsageError
 from bench_tests.load.workload.source import lines_of
 from bench_tests.pytest_plugin import against, history
 from bench_tests.pytest_plugin.anywhere import check_keyword, find_cases, refuse_plugins
+from bench_tests.pytest_plugin.leave import leave
 from bench_tests.pytest_plugin.pictures import draw
 from bench_tests.pytest_plugin.state import STATE, Session, concerns_us, is_ours
 from bench_tests.server.choose import choose
@@ -88,6 +89,8 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     if getattr(config.option, "bench_plot", False):
         session = Session(config)
         drawn = draw(session, session.terminal.say_plain, details=True)
+        if session.interrupted:
+            return int(pytest.ExitCode.INTERRUPTED)
         return int(pytest.ExitCode.OK if drawn else pytest.ExitCode.USAGE_ERROR)
     if getattr(config.option, "bench_calibrate", False):
         from bench_tests.calibration.ladder import calibrate_command
@@ -136,7 +139,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     except UsageError as why:
         raise pytest.UsageError(str(why)) from None
     except ServerError as why:
-        pytest.exit(str(why), returncode=why.exit_code)
+        leave(why, early=True)
     state.interrupt.install()
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None:

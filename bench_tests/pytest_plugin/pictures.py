@@ -28,13 +28,23 @@ def draw(state: Session, say: Callable[[str], None], details: bool) -> list[Path
     except (UsageError, OSError) as why:  # a full disk must not end the session with the code of a breach
         say(f"no pictures: {why}")
         return []
+    except KeyboardInterrupt:
+        state.interrupted = True
+        say("interrupted while drawing: the results are kept, and `pytest --plot` draws them")
+        return []
     if drawn.left_out:
         say(drawn.count)
     for left in drawn.left_out[:20]:
         say(f"left out: {left.path}: {left.reason}")
     for note in drawn.notes:
         say(note)
-    for file in drawn.files:
-        say(f"drawn: {os.path.relpath(file)}")
-    say(f"{len(drawn.files)} files in {time.monotonic() - start:.1f} s")
+    for file in sorted(drawn.files, key=lambda file: file.suffix != ".html"):  # the report has all of them in it
+        say(f"drawn: {_shown(file)}")
+    say(f"{len(drawn.files)} file{'s' * (len(drawn.files) != 1)} in {time.monotonic() - start:.1f} s")
     return list(drawn.files)
+
+
+def _shown(file: Path) -> str:
+    """From here where it lies below here, else from the root: no row of `../`."""
+    path = os.path.relpath(file)
+    return os.path.abspath(file) if path.startswith("..") else path

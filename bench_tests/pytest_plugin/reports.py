@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+import shlex
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from bench_tests.pytest_plugin.cases import OURS
 from bench_tests.pytest_plugin.ci import github_annotations, summary_markdown
 from bench_tests.pytest_plugin.pictures import draw
 from bench_tests.pytest_plugin.state import MEASURED, STATE
-from bench_tests.verdict.decide import ERROR
+from bench_tests.verdict.decide import ERROR, PASSED
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -52,6 +53,12 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         state.breaches += 1
         if call.excinfo is not None and {"measured", "capacity"} & set(getattr(item, "fixturenames", ())):
             report.longrepr = str(call.excinfo.value).partition("\nassert ")[0]
+    # told below the table, with its run, its limit and unit: not once more among pytest's failures and in its summary
+    report.bench_told = (
+        report.failed
+        and isinstance(report.longrepr, str)
+        and any(measurement.verdict.word != PASSED for measurement in found)
+    )
     if found and (call.when == "call" or (call.when == "setup" and report.failed)):
         for measurement in found:
             state.terminal.point(measurement)
@@ -70,17 +77,35 @@ def pytest_report_teststatus(
     return ("error", "", "ERROR") if when in ("setup", "teardown") and report.failed else None
 
 
-@pytest.hookimpl(tryfirst=True)  # before the JSON report, which writes the status down
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # before the JSON report, which writes the status down
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[None, None, None]:
     state = session.config.stash[STATE]
     history.end(state)
     if state.no_server:
         session.exitstatus = ServerGone.exit_code
     elif exitstatus == pytest.ExitCode.TESTS_FAILED and state.not_measured and not state.breaches:
         session.exitstatus = NotMeasured.exit_code
+    yield
+    if state.interrupted and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.INTERRUPTED
 
 
-def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # around pytest's own, which lists the failures
+def pytest_terminal_summary(
+    terminalreporter: Any, exitstatus: int, config: pytest.Config
+) -> Generator[None, None, None]:
+    stats = terminalreporter.stats
+    counted = {word: stats[word] for word in ("failed", "error") if word in stats}
+    for word, reports in counted.items():
+        stats[word] = [report for report in reports if not getattr(report, "bench_told", False)]
+    try:
+        yield
+    finally:
+        stats.update(counted)  # the last line counts them
+
+
+@pytest.hookimpl(specname="pytest_terminal_summary")
+def pytest_terminal_summary_of_sweep(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
     state = config.stash[STATE]
     measurements = list(state.measurements.values())
     if not measurements:
@@ -97,7 +122,9 @@ def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pyte
         except NotMeasured as why:
             say(f"no baseline kept: {why}")
     pictures = [] if state.option("--no-plot") else draw(state, say, details=False)
-    text = summary_markdown(measurements, state.comparison, state.against or state.option("--baseline"), pictures)
+    text = summary_markdown(
+        measurements, state.comparison, state.against or state.option("--baseline"), pictures, state.terminal.further
+    )
     for file in filter(None, (state.option("--summary-md"), os.environ.get("GITHUB_STEP_SUMMARY"))):
         try:
             with open(file, "a", encoding="utf-8") as out:
@@ -107,3 +134,10 @@ def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pyte
     if os.environ.get("GITHUB_ACTIONS") == "true":
         for line in github_annotations(measurements, state.comparison):
             say(line)
+    if exitstatus == pytest.ExitCode.INTERRUPTED:
+        say(f"to go on where this ended: {resume_command(config.invocation_params.args)}")
+
+
+def resume_command(args: Sequence[str]) -> str:
+    """The command of this session, with --resume."""
+    return shlex.join(["pytest", *args, *(["--resume"] if "--resume" not in args else [])])

@@ -52,6 +52,7 @@ class Session:
         self.baseline: Baseline | None = None  # read before the first load
         self.terminal = Terminal(config)
         self.interrupt = Interrupt()
+        self.interrupted = False  # while drawing
 
     def option(self, flag: str) -> Any:
         """The value of one of our options, or of another plugin's that owns the flag."""

@@ -1,25 +1,100 @@
-"""The table of a sweep, as text that can be pasted into a ticket, and the live line."""
+"""The table of a sweep, as text that can be pasted into a ticket, and a point's line."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from bench_tests.figures import ECONOMY, LATENCIES, Figure, figures_where
-from bench_tests.load.team import Progress
+from bench_tests.markdown import markdown
 from bench_tests.measure.point import Measurement
 from bench_tests.sweep.units import format_s
 
-__all__ = ["COLUMNS", "columns", "gpus_words", "live_line", "point_line", "row"]
+__all__ = ["Table", "fitted", "gpus_words", "label", "point_line", "table"]
 
 
-def columns(measurements: Sequence[Measurement]) -> tuple[str, ...]:
-    """The headings of the table: rates are per GPU where the GPUs of all servers are known, else of the whole server."""
+@dataclass(frozen=True)
+class Table:
+    """Headings and rows; `wanted` says of each column how much it is (0: always there)."""
+
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    wanted: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return markdown(self.rows, self.headings)
+
+
+def table(measurements: Sequence[Measurement], further: Sequence[Figure] = ()) -> Table:
+    """The table of these runs; `further` figures have columns too.
+
+    Rates of tokens are per GPU where the GPUs of all servers are known, else of the whole server.
+    """
     per = "/GPU" if all(_gpus(m.result) for m in measurements) else ""
-    named = (f.column if f.unit != "tok/s" else f"{f.column} {f.unit}{per}" for f in _figures(measurements))
+    figures = [*_figures(measurements), *(f for f in further if not f.column)]
     money = {str((m.result.get("cost") or {}).get("currency", "cost")) for m in measurements if m.result.get("cost")}
     unit = money.pop() if len(money) == 1 else "cost"
-    return ("point", "n", *(name.replace("cost", unit) for name in named), "verdict")
+    asserted = {metric for m in measurements for metric in _asserted(m.result)}
+    several = any(m.run > 1 for m in measurements)
+    return Table(
+        ("point", "n", *(_heading(f, per).replace("cost", unit) for f in figures), "verdict"),
+        tuple(
+            (
+                label(m, several),
+                str(m.result.get("completed", 0)),
+                *(_shown(m.result, f) for f in figures),
+                m.verdict.word + (" (reused)" if m.kept else ""),
+            )
+            for m in measurements
+        ),
+        (0, 5, *(_wanted(f, asserted, further) for f in figures), 0),
+    )
+
+
+def fitted(whole: Table, width: int) -> tuple[Table, list[str]]:
+    """The table with as many of its columns as `width` has room for, those that matter most, and what was left out."""
+    order = sorted(range(len(whole.headings)), key=lambda i: (whole.wanted[i], i))
+    kept = set(order)
+    found = whole
+    while len(str(found).partition("\n")[0]) > width and whole.wanted[order[-1]]:
+        kept.discard(order.pop())
+        columns = sorted(kept)
+        found = Table(
+            tuple(whole.headings[i] for i in columns),
+            tuple(tuple(cells[i] for i in columns) for cells in whole.rows),
+            tuple(whole.wanted[i] for i in columns),
+        )
+    return found, [heading for i, heading in enumerate(whole.headings) if i not in kept]
+
+
+def _wanted(figure: Figure, asserted: set[str], further: Sequence[Figure]) -> int:
+    if figure.name in asserted:
+        return 1
+    if figure in further:
+        return 2
+    if figure.headline:
+        return 3
+    return 4 if figure.name == "output_throughput" else 6 if figure.latency else 7
+
+
+def _asserted(result: Mapping[str, Any]) -> list[str]:
+    slo = result.get("slo")
+    listed = slo.get("objectives") if isinstance(slo, Mapping) else None
+    return [str(one.get("metric")) for one in listed or () if isinstance(one, Mapping)]
+
+
+def _heading(figure: Figure, per: str) -> str:
+    if figure.unit == "tok/s":
+        return f"{figure.column or figure.label} {figure.unit}{per}"
+    if figure.column:
+        return figure.column
+    if figure.latency:
+        statistic = "p50" if figure.statistic == "median" else figure.statistic
+        return f"{LATENCIES[figure.latency].label} {statistic}"
+    if figure.name == "request_throughput":
+        return figure.unit  # as a rate of tokens is called by its unit
+    return figure.label if figure.unit == "s" else f"{figure.label} {figure.unit}".rstrip()
 
 
 def _figures(measurements: Sequence[Measurement]) -> tuple[Figure, ...]:
@@ -32,12 +107,9 @@ def _figures(measurements: Sequence[Measurement]) -> tuple[Figure, ...]:
     )
 
 
-COLUMNS = columns(())
-
-
 def gpus_words(gpus: int | None) -> str:
-    """`8 GPU(s)`, or that nobody has named them."""
-    return "GPUs not named (--gpus N)" if gpus is None else f"{gpus} GPU(s)"
+    """`8 GPUs`, or that nobody has named them."""
+    return "GPUs not named (--gpus N)" if gpus is None else f"{gpus} GPU{'s' * (gpus != 1)}"
 
 
 def _gpus(result: Mapping[str, Any]) -> int | None:
@@ -48,34 +120,27 @@ def _shown(result: Mapping[str, Any], figure: Figure) -> str:
     value = result.get(figure.name)
     if figure.unit == "s":
         return format_s(value)
-    if figure.name in ECONOMY:
-        return "–" if value is None else f"{value:.3g}"
-    return "–" if value is None else f"{value / (_gpus(result) or 1):,.1f}"
+    if value is None:
+        return "–"
+    if figure.unit == "tok/s":
+        return f"{value / (_gpus(result) or 1):,.1f}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
 
 
-def row(measurement: Measurement, among: Sequence[Measurement] = ()) -> tuple[str, ...]:
-    """One line of the table of these measurements, in the order of `columns`."""
+def label(measurement: Measurement, several: bool = False) -> str:
+    """The point, and which run of it where there are several."""
+    return str(measurement.point) + (f" run {measurement.run}" if several or measurement.run > 1 else "")
+
+
+def point_line(measurement: Measurement, several: bool = False, width: int | None = None) -> str:
+    """A point's outcome on one line, for the log of a run; in `width` columns where that is given, with fewer figures."""
     result = measurement.result
-    name = str(measurement.point) + (f" run {measurement.run}" if measurement.run > 1 else "")
-    word = measurement.verdict.word + (" (reused)" if measurement.kept else "")
-    return (name, str(result.get("completed", 0)), *(_shown(result, figure) for figure in _figures(among)), word)
-
-
-def point_line(measurement: Measurement) -> str:
-    """A point's outcome on one line, for the log of a run."""
-    result = measurement.result
-    name, n, *_ = row(measurement)
     answer = result.get("p99_ttfat")
-    figures = f"p99 TTFAT {format_s(answer)}, " if answer is not None else ""
-    figures += f"p99 TTFT {format_s(result.get('p99_ttft'))}, p99 TPOT {format_s(result.get('p99_tpot'))}, n={n}"
-    return f"{name}: {measurement.verdict.word}{' (reused)' if measurement.kept else ''}  {figures}"
-
-
-def live_line(name: str, number: int, points: int, progress: Progress) -> str:
-    """What is being measured right now, for a terminal."""
-    failed = f", {progress.failed} failed" if progress.failed else ""
-    medians = ""
-    if progress.ttft_s is not None:
-        medians = f", p50 TTFT {format_s(progress.ttft_s)}, TPOT {format_s(progress.tpot_s)}"
-    done = progress.done + progress.failed
-    return f"[{number}/{points}] {name}: {progress.phase} {done}/{progress.total}{failed}{medians}"
+    reused = " (reused)" if measurement.kept else ""
+    begin = f"{label(measurement, several)}: {measurement.verdict.word}{reused}"
+    figures = [f"p99 TTFAT {format_s(answer)}"] if answer is not None else []
+    figures += [f"p99 {name.upper()} {format_s(result.get(f'p99_{name}'))}" for name in ("ttft", "tpot")]
+    figures += [f"n={result.get('completed', 0)}"]
+    while figures and width is not None and len(begin) + 2 + len(", ".join(figures)) > width:
+        figures.pop()
+    return f"{begin}  {', '.join(figures)}".rstrip()

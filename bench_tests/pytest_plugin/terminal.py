@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,33 +14,24 @@ from bench_tests.compare.capacity import Capacity
 from bench_tests.compare.regression import SweepComparison
 from bench_tests.compare.sides import sides_rows
 from bench_tests.compare.words import comparison_lines
+from bench_tests.figures import Figure
 from bench_tests.load.team import Progress
 from bench_tests.markdown import markdown
 from bench_tests.measure.point import Measurement, Sweep
-from bench_tests.pytest_plugin.table import columns, gpus_words, live_line, point_line, row
+from bench_tests.pytest_plugin.live import Case, Pace, live_line, work_of
+from bench_tests.pytest_plugin.notes import not_made, note_lines
+from bench_tests.pytest_plugin.table import fitted, gpus_words, label, point_line, table
 from bench_tests.sweep.point import Point
 from bench_tests.sweep.units import format_s
 from bench_tests.verdict.checks.server import ttft_words
 from bench_tests.verdict.decide import PASSED
 from bench_tests.verdict.speculation import speculation_words
 
-__all__ = ["Terminal", "not_made", "notes"]
+__all__ = ["Terminal"]
 
-NOTED = (
-    "other_load",
-    "gathered_stream",
-    "one_event_answers",
-    "client_lag",
-    "calibration",
-    "tokens_per_event",
-    "server_ttft",
-    "speculation",
-    "counted_by_tokenizer",
-    "preemptions",
-    "server_profile",
-    "server_cpus",
-)  # checks that hold, and are told all the same
 CLEAR = "\r\x1b[K"
+COLOURS = {"PASSED": "green", "FAILED": "red", "ERROR": "yellow"}
+_VERDICT = re.compile(rf"\b({'|'.join(COLOURS)})\b")
 
 
 class Terminal:
@@ -45,6 +39,7 @@ class Terminal:
 
     def __init__(self, config: Any) -> None:
         self.config = config
+        self.pace = Pace()
 
     @property
     def _reporter(self) -> Any:
@@ -69,31 +64,61 @@ class Terminal:
         self._reporter.write_line(text)
         self._reporter.flush()
 
+    def say_verdict(self, text: str) -> None:
+        """One line, the first verdict in it in its colour, where pytest has colours (not with NO_COLOR)."""
+        writer = self.config.get_terminal_writer()
+        self.say(_VERDICT.sub(lambda found: writer.markup(found[0], **{COLOURS[found[0]]: True}), text, count=1))
+
+    @property
+    def _several(self) -> bool:
+        return int(getattr(self.config.option, "bench_repeat", 1)) > 1
+
+    @property
+    def _width(self) -> int | None:
+        """Columns of the terminal; None in a log or a pipe, which have room for all."""
+        return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+    @property
+    def further(self) -> Sequence[Figure]:
+        """What --columns adds to the table."""
+        return getattr(self.config.option, "bench_columns", None) or ()
+
     def say_plain(self, text: str) -> None:
         """One line, where pytest has not started its terminal."""
         print(text)
 
     @contextlib.contextmanager
-    def live(self, name: str, number: int, points: int) -> Iterator[Callable[[Progress], None] | None]:
+    def live(self, case: Case, number: int, points: int) -> Iterator[Callable[[Progress], None] | None]:
         """A line that tells how far a point is; only where a person looks at it."""
-        with self.uncaptured():
-            if self._quiet or self._reporter is None or not sys.stdout.isatty():
-                yield None
-                return
-            self._reporter.ensure_newline()
+        self.pace.begin()
+        try:
+            with self.uncaptured():
+                if self._quiet or self._reporter is None or not sys.stdout.isatty():
+                    yield None
+                    return
+                self._reporter.ensure_newline()
+                try:
+                    yield lambda progress: self._show(case, number, points, progress)
+                finally:
+                    sys.stdout.write(CLEAR)
+                    sys.stdout.flush()
+        finally:
+            self.pace.end(case)
 
-            def show(progress: Progress) -> None:
-                sys.stdout.write(CLEAR + live_line(name, number, points, progress))
-                sys.stdout.flush()
-
-            try:
-                yield show
-            finally:
-                sys.stdout.write(CLEAR)
-                sys.stdout.flush()
+    def _show(self, case: Case, number: int, points: int, progress: Progress) -> None:
+        done = (progress.done + progress.failed) / max(1, progress.total) * (progress.phase == "measure")
+        line = live_line(
+            str(case[0]), number, points, progress,
+            width=self._width or 80,  # each time: a window changes
+            elapsed_s=self.pace.elapsed_s, left_s=self.pace.left_s(case, done), clock=time.strftime("%H:%M:%S"),
+        )  # fmt: skip
+        sys.stdout.write(CLEAR + line)
+        sys.stdout.flush()
 
     def header(self, sweep: Sweep, cases: Sequence[tuple[Point, int]], further: Sequence[str] = ()) -> None:
         """What is going to be measured, said before the first load."""
+        if "--against" not in self.config.invocation_params.args:  # each case has four runs there
+            self.pace.plan(work_of(sweep, list(cases)))
         if self._quiet:
             return
         model, profile = sweep.model, sweep.profile
@@ -114,7 +139,8 @@ class Terminal:
     def point(self, measurement: Measurement) -> None:
         """A point's outcome, said when it has ended."""
         if not self._quiet:
-            self.say("  " + point_line(measurement))
+            width = self._width
+            self.say_verdict("  " + point_line(measurement, self._several, width and width - 2))
         if self.config.option.verbose > 0:
             side = measurement.result.get("server_side")
             if isinstance(side, Mapping):
@@ -134,13 +160,25 @@ class Terminal:
         simulated = any((m.result.get("server") or {}).get("simulated") for m in measurements)
         if simulated:
             reporter.write_line("SIMULATED: these figures are of the built-in simulated server, not of an engine")
-        reporter.write_line(markdown([row(m, measurements) for m in measurements], columns(measurements)))
+        whole = table(measurements, self.further)
+        hidden: list[str] = []
+        if width := self._width:
+            whole, hidden = fitted(whole, width)
+        for line in str(whole).splitlines():
+            self.say_verdict(line)
+        if hidden:
+            reporter.write_line(f"not shown for want of width: {', '.join(hidden)}")
+        if any(f.name == "request_goodput" for f in self.further) and not any(
+            m.result.get("goodput") for m in measurements
+        ):
+            reporter.write_line('no goodput without limits of a request; give some, e.g. --goodput "ttft:2s tpot:50ms"')
+        several = self._several or any(m.run > 1 for m in measurements)
         for measurement in measurements:
             if measurement.verdict.word != PASSED:
                 for message in measurement.verdict.messages:
-                    reporter.write_line(f"{measurement.verdict.word} {measurement.point}: {message}")
-            for note in notes(measurement.result):
-                reporter.write_line(f"note {measurement.point}: {note}")
+                    self.say_verdict(f"{measurement.verdict.word} {label(measurement, several)}: {message}")
+        for line in note_lines([(label(m, several), m) for m in measurements]):
+            reporter.write_line(line)
         for line in not_made(measurements):
             reporter.write_line(line)
         if capacities:
@@ -154,36 +192,6 @@ class Terminal:
                 reporter.write_line(markdown(rows, headings))
             for line in comparison_lines(comparison):
                 reporter.write_line(line)
-
-
-def notes(result: Mapping[str, Any]) -> list[str]:
-    """What a reader of a valid run's figures has to know of it: other load on the server, an ITL in doubt."""
-    validity = result.get("validity")
-    checks = validity.get("checks") if isinstance(validity, Mapping) else None  # a kept file may say anything
-    said = [check for check in checks if isinstance(check, Mapping)] if isinstance(checks, list) else []
-    return [
-        str(check["text"]) for check in said if check.get("name") in NOTED and check.get("ok") and check.get("text")
-    ]
-
-
-def not_made(measurements: Sequence[Measurement]) -> list[str]:
-    """The checks that could not be made, one line a reason, however many points it holds for."""
-    found: dict[tuple[str, str], int] = {}
-    for measurement in measurements:
-        validity = measurement.result.get("validity")
-        listed = validity.get("not_made") if isinstance(validity, Mapping) else None
-        for check in listed if isinstance(listed, list) else ():
-            if isinstance(check, Mapping):
-                key = (str(check.get("name")), str(check.get("why")))
-                found[key] = found.get(key, 0) + 1
-    reasons: dict[tuple[str, int], list[str]] = {}
-    for (name, why), count in found.items():
-        reasons.setdefault((why, count), []).append(name)
-    of = len(measurements)
-    return [
-        f"not checked{'' if count == of else f' in {count} of {of} runs'}: {', '.join(names)}: {why}"
-        for (why, count), names in reasons.items()
-    ]
 
 
 def _expected(sweep: Sweep, cases: Sequence[tuple[Point, int]]) -> str:

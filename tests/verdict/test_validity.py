@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bench_tests.load.records import Records
-from bench_tests.pytest_plugin.terminal import notes
+from bench_tests.pytest_plugin.notes import notes
 from bench_tests.sweep.point import Point
 from bench_tests.sweep.settings import Validity
 from bench_tests.sweep.slo import Objective
@@ -102,10 +102,18 @@ def test_what_a_reader_must_know_of_a_valid_run() -> None:
 
     checks = [
         check("other_load", True, "others"),
-        check("client_lag", True, ""),
+        check("preemptions", True, ""),
+        check("client_lag", True, "late"),
         check("requests_for_p99", True, "few"),
     ]
-    assert notes({"validity": {"checks": checks}}) == ["others"]
+    assert notes({"validity": {"checks": checks}}) == ["others", "few"]  # nothing asserted: p99 TTFT and TPOT are read
+    for metric, told in (
+        ("p99_itl", ["others", "late", "few"]),
+        ("mean_itl", ["others", "late"]),
+        ("mean_ttft", ["others"]),
+    ):
+        slo = {"objectives": [{"metric": metric, "limit": 1.0}]}
+        assert notes({"slo": slo, "validity": {"checks": checks}}) == told
     for damaged in (None, {}, {"validity": 3}, {"validity": {"checks": {"a": 1}}}, {"validity": {"checks": [3, {}]}}):
         assert notes(damaged or {}) == []
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from bench_tests.load.records import KINDS, WITHDRAWN, Records
 from bench_tests.sweep.settings import Validity
 from bench_tests.verdict.checks.check import Check, RunFacts
+from bench_tests.verdict.confidence import fewest_requests
 from bench_tests.verdict.summary import uncounted
 
 __all__ = ["cached", "counted", "failed", "few", "preempted", "prefix_hits", "resent", "tokens", "unanswered"]
@@ -181,5 +182,8 @@ def unanswered(records: Records, facts: RunFacts) -> Check | None:
 
 def few(records: Records, limits: Validity) -> Check:
     n = int(records.completed.sum())
-    note = "" if n >= limits.min_p99_requests else f"n={n}: a p99 of so few requests is little more than their maximum"
+    note = "" if n >= limits.min_p99_requests else (
+        f"n={n} is too small for an upper bound of a p99 (that takes {fewest_requests(0.99)} requests): it is little more than "
+        "the largest"
+    )  # fmt: skip
     return Check("requests_for_p99", True, float(n), float(limits.min_p99_requests), "requests", note)
