@@ -118,9 +118,12 @@ def test_three_runs_of_48_points_with_records_stay_below_6_mb(tmp_path: Path) ->
             for conc in (4, 8, 16, 32, 48, 64)
         ]
         runs.append(Results(tmp_path / name, tuple(points)))
-    began = time.perf_counter()
+    write_report(runs[:1], tmp_path / "first.html")  # what is imported and cached by the first
+    began = time.process_time()
+    write_report(runs[:1], tmp_path / "one.html")
+    one = time.process_time()
     path = write_report(runs, tmp_path / "report.html")
-    assert time.perf_counter() - began < 20
+    assert time.process_time() - one < 3 * 3 * (one - began)  # three runs take about three times as long as one
     data = data_of(path.read_text())
     assert path.stat().st_size < 6_000_000
     assert len(data["points"]) == 144

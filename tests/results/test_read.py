@@ -235,12 +235,15 @@ def test_different_models_gpus_and_simulations_are_different_pictures(tmp_path: 
     assert sum("SIMULATED" in group.caption for group in groups) == 1
 
 
-def test_a_thousand_files_are_read_within_two_seconds(tmp_path: Path) -> None:
+def test_reading_a_thousand_files_takes_not_much_more_than_parsing_them(tmp_path: Path) -> None:
     for i in range(1000):
         (tmp_path / f"r{i}.json").write_text(json.dumps(example_result(run=i + 1)))
-    began = time.perf_counter()
+    began = time.process_time()
+    for path in tmp_path.iterdir():
+        json.loads(path.read_text())
+    parsed = time.process_time()
     assert len(read_folder(tmp_path).points) == 1000
-    assert time.perf_counter() - began < 2.0  # a tenth of the files in a tenth of the 20 s
+    assert time.process_time() - parsed < 40 * (parsed - began)  # about 10 times
 
 
 def test_a_folder_with_results_is_one_sweep_and_its_subfolders_are_others(tmp_path: Path) -> None:

@@ -230,7 +230,7 @@ def test_client_that_goes_away_is_an_abort(sim: Simulator) -> None:
         sock.recv(1000)
         time.sleep(0.02)
         assert metric(sim, "vllm:num_requests_running") == 1
-    end = time.monotonic() + 2
+    end = time.monotonic() + 60
     while metric(sim, "vllm:num_requests_running") and time.monotonic() < end:
         time.sleep(0.01)
     assert metric(sim, "vllm:num_requests_running") == 0

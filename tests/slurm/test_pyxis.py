@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -260,17 +259,15 @@ def test_the_time_limit_ends_the_server_in_order(
     assert wait_for(lambda: not slurm.jobs() and not alive(f"--marker={tmp_path}"))
 
 
-def test_an_image_or_a_mount_that_is_not_there_is_told_in_seconds(
+def test_an_image_or_a_mount_that_is_not_there_is_told(
     slurm: Cluster, make_profile: MakeProfile, serving: Serving, tmp_path: Path
 ) -> None:
-    began = time.monotonic()
     job = serving(make_profile(container=contained("org/nowhere:1")))
     assert wait_for(lambda: state(job) == "FAILED", 30), serving.said()
     assert "404 Not Found" in serving.said()
     job = serving(make_profile(container=contained(Image.make(tmp_path / "image"), "/nowhere:/nowhere")))
     assert wait_for(lambda: state(job) == "FAILED", 30), serving.said()
     assert "failed to mount: /nowhere" in serving.said()
-    assert time.monotonic() - began < 60
 
 
 def test_without_the_container_it_is_no_step(
