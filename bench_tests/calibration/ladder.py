@@ -33,8 +33,8 @@ from bench_tests.load.plan import LoadPlan
 from bench_tests.load.records import Records
 from bench_tests.load.team import LoadRun, run_load
 from bench_tests.sim.simulator import SimSpec, Simulator
-from bench_tests.sweep.options import apply_options
 from bench_tests.sweep.profile import Profile, load_profile
+from bench_tests.sweep.selected import apply_options
 from bench_tests.sweep.settings import Model
 from bench_tests.sweep.units import format_s
 

@@ -190,9 +190,10 @@ class Capacity:
     hi: float | None
     probes: Sequence[Probe] = ()
     why_not: str = ""
+    config: str = ""  # of the server, where there are several
 
     @classmethod
-    def of(cls, isl: int, osl: int, search: Search, broken: str = "") -> Capacity:
+    def of(cls, isl: int, osl: int, search: Search, broken: str = "", config: str = "") -> Capacity:
         """The interval of a search that is over. `broken`: why a load could not be measured."""
         why = broken
         if search.contradiction and not broken:
@@ -201,11 +202,11 @@ class Capacity:
         elif search.lo is None and search.hi is None and not broken:
             tried = ", ".join(search.find.say(p.load) for p in search.probes)
             why = f"nothing decided: {tried} too close to call; raise slo.max_requests"
-        return cls(isl, osl, search.find, search.lo, search.hi, tuple(search.probes), why)
+        return cls(isl, osl, search.find, search.lo, search.hi, tuple(search.probes), why, config)
 
     @property
     def name(self) -> str:
-        return f"isl{self.isl}-osl{self.osl}"
+        return f"{self.config}-" * bool(self.config) + f"isl{self.isl}-osl{self.osl}"
 
     @property
     def interval(self) -> str:

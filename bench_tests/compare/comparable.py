@@ -28,7 +28,7 @@ _DEFAULTS: Mapping[str, Any] = {
 #: keys of [load] that say how a load is made and carried, not what it is
 _NO_LOAD = {spec.name for spec in dataclasses.fields(Load)} - set(_DEFAULTS) - set(SIZES)
 _SERVER = ("model", "engine", "version", "gpus", "simulated")
-_SHORT = {"tensor_parallel": "tp", "data_parallel": "dp", "pipeline_parallel": "pp"}
+_SHORT = {"tensor_parallel": "tp", "data_parallel": "dp", "pipeline_parallel": "pp", "expert_parallel": "ep"}
 _POINT = ("isl", "osl", "concurrency")
 
 

@@ -34,6 +34,8 @@ def answer_of(path: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     if differences(result, asked) or result.get("slo") != asked["slo"]:
         return None
+    if not _launched_alike(result.get("server"), asked["server"]):
+        return None
     if _lasting_url(result.get("server")) != _lasting_url(asked["server"]):
         return None
     job, client = os.environ.get("BENCH_RESUME_JOB"), result.get("client")
@@ -59,6 +61,12 @@ def prompts_drawn(folder: Path, seed: int) -> int:
         if len(known) == len(numbers):
             serial = max(serial, sum(known))
     return serial
+
+
+def _launched_alike(one: Any, other: Any) -> bool:
+    """Whether two starts of ours were of the same command and settings; true where one says nothing of it."""
+    said = [server.get("launch") for server in (one, other) if isinstance(server, Mapping)]
+    return None in said or len(set(said)) < 2
 
 
 def _lasting_url(server: Any) -> str | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_tests.server.attach import ServedModel
+from bench_tests.server.launch import launch_digest
 from bench_tests.server.served import Served
 from bench_tests.server.slurm.request import CPUS_PER_GPU
 from bench_tests.sweep.profile import Profile
@@ -50,9 +51,14 @@ class AboutServer:
             "tensor_parallel": server.tensor_parallel,
             "data_parallel": server.data_parallel,
             "pipeline_parallel": server.pipeline_parallel,
+            **({"expert_parallel": server.tensor_parallel * server.data_parallel} if server.expert_parallel else {}),
             **self.model.as_dict(),
             **self.served.facts(),
-            **({} if self.served.kind == "attach" else {"start": f"{self.run_id}/{self.start + 1}"}),
+            **(
+                {}
+                if self.served.kind == "attach"
+                else {"start": f"{self.run_id}/{self.start + 1}", "launch": launch_digest(self.profile)}
+            ),
         }
 
     def config_facts(self) -> dict[str, Any]:

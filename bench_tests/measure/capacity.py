@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ async def find_capacity(sweep: Sweep, find: Find, start: Point, measure: Measure
     """
     search, broken = Search(find), ""
     while not broken and (load := search.next()) is not None:
-        point = find.point(start.isl, start.osl, load)
+        point = replace(find.point(start.isl, start.osl, load), config=start.config)
         mine = copy.copy(sweep)  # the same server, seed and running number of prompts
         mine.profile = find.profile(sweep.profile, point)
         mine.name_ends = "_probe"
@@ -47,7 +48,7 @@ async def find_capacity(sweep: Sweep, find: Find, start: Point, measure: Measure
             broken = f"{find.say(load)} could not be measured: {'; '.join(found.verdict.messages)}"
         else:
             search.tell(probe)
-    capacity = Capacity.of(start.isl, start.osl, search, broken)
+    capacity = Capacity.of(start.isl, start.osl, search, broken, start.config)
     write_result(capacity_path(sweep, start, find), _about(sweep, capacity))
     return capacity
 
@@ -100,6 +101,7 @@ def _about(sweep: Sweep, capacity: Capacity) -> dict[str, Any]:
         "run_id": sweep.run_id,
         "profile": sweep.profile.name,
         "server": server,
+        **sweep.config_facts(),
         "slo": objectives,
         **capacity.as_dict(),
     }

@@ -15,7 +15,7 @@ from bench_tests.server.probe import probe
 from bench_tests.sweep.point import Point
 from bench_tests.verdict.decide import ERROR, FAILED, Verdict
 
-__all__ = ["check", "measure_round", "other_server"]
+__all__ = ["begin", "check", "measure_round"]
 
 SALT = 1 << 40  # of B's prompts: the same lengths and moments, other tokens, should the two share a cache
 
@@ -34,6 +34,16 @@ def check(state: Session) -> None:
         raise UsageError("--against and --restarts: both servers run all the time; leave --restarts out")
     if state.choice is not None:
         second(state.choice, state.option)
+
+
+async def begin(state: Session, sweep: Sweep) -> None:
+    """Before the first load: look at the other server, and plan the rounds of both. Raises ServerError, UsageError."""
+    state.other = await other_server(state, sweep)
+    if state.other is None or sweep.profile.slo.mode != "confident":
+        return
+    for point, run in state.selected:
+        for side in (sweep, state.other):
+            side.repeated.planned.setdefault(point, []).extend((2 * run - 1, 2 * run))  # two runs a round
 
 
 async def other_server(state: Session, sweep: Sweep) -> Sweep | None:

@@ -10,12 +10,13 @@ from bench_tests.errors import NotMeasured
 from bench_tests.measure.capacity import find_capacity
 from bench_tests.measure.point import Measurement, Sweep
 from bench_tests.pytest_plugin.fixtures import measure
+from bench_tests.pytest_plugin.servers import Servers
 from bench_tests.pytest_plugin.state import STATE
 from bench_tests.sweep.point import Point
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def capacity(request: pytest.FixtureRequest, sweep: Sweep) -> Capacity:
+async def capacity(request: pytest.FixtureRequest, servers: Servers) -> Capacity:
     """The capacity at this case's ISL and OSL. Raises NotMeasured (pytest's ERROR) where nothing can be said of it."""
     state = request.config.stash[STATE]
     start: Point = request.param
@@ -27,6 +28,8 @@ async def capacity(request: pytest.FixtureRequest, sweep: Sweep) -> Capacity:
             state.terminal.point(found)
         return found
 
+    state.interrupt.works()
+    sweep = await servers.at(start.config)
     found = await find_capacity(sweep, state.find, start, probe)
     state.capacities.append(found)
     request.node.user_properties += [("capacity", found.words), ("within", found.lo), ("beyond", found.hi)]

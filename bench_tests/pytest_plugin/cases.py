@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from bench_tests.pytest_plugin.state import STATE
 from bench_tests.sweep.point import keyword_tokens
 
 OURS = frozenset(
-    {"sweep", "measured", "comparison", "compared", "bench", "capacity", "trend"}
+    {"servers", "sweep", "measured", "comparison", "compared", "bench", "capacity", "trend"}
 )  # fixtures that live on the session's loop
 
 
@@ -23,12 +24,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "compared" in metafunc.fixturenames:
         metafunc.parametrize("compared", state.points, ids=list(map(str, state.points)), indirect=True)
     if "capacity" in metafunc.fixturenames:
-        ids = [f"isl{point.isl}-osl{point.osl}" for point in state.points]
+        ids = [str(replace(point, conc=1, rate=0.0)).removesuffix("-conc1") for point in state.points]
         metafunc.parametrize("capacity", state.points, ids=ids, indirect=True)
     if "measured" not in metafunc.fixturenames:
         return
     runs = state.runs
-    cases = [(point, run) for run in range(1, runs + 1) for point in state.points]
+    configs = dict.fromkeys(point.config for point in state.points)  # each one's rounds together: it starts once
+    cases = [(p, run) for config in configs for run in range(1, runs + 1) for p in state.points if p.config == config]
     ids = [str(point) + (f"-run{run}" if runs > 1 else "") for point, run in cases]
     metafunc.parametrize("measured", cases, ids=ids, indirect=True)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Generator
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,19 +16,17 @@ from bench_tests.compare.history.trend import Trend
 from bench_tests.compare.regression import SweepComparison
 from bench_tests.compare.sides import compare_sides
 from bench_tests.compare.words import change_line
-from bench_tests.errors import NotMeasured, ServerError, ServerGone, ServerStuck, UsageError
+from bench_tests.errors import NotMeasured, ServerGone, ServerStuck, UsageError
 from bench_tests.load.hosts import load_hosts
 from bench_tests.measure.point import Measurement, Sweep
-from bench_tests.pytest_plugin import against, history, restarts
+from bench_tests.pytest_plugin import against, history
 from bench_tests.pytest_plugin.bench import Bench
+from bench_tests.pytest_plugin.lanes import Lanes
 from bench_tests.pytest_plugin.leave import leave
+from bench_tests.pytest_plugin.servers import Servers, check, or_leave
 from bench_tests.pytest_plugin.state import MEASURED, STATE, Session
 from bench_tests.results.lock import FolderLock
-from bench_tests.server.attach import look_at
-from bench_tests.server.choose import choose, obtain
-from bench_tests.server.lock import ServerLock
-from bench_tests.server.probe import probe
-from bench_tests.server.served import Served
+from bench_tests.server.choose import choose
 from bench_tests.sweep.point import Point
 from bench_tests.verdict.decide import ERROR
 
@@ -53,82 +52,70 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
         raise
 
 
-@contextlib.contextmanager
-def _or_leave(state: Session) -> Iterator[None]:
-    """Ends the session without a server, or for wrong usage."""
-    try:
-        yield
-    except ServerError as why:
-        state.no_server = str(why)
-        leave(why)
-    except UsageError as why:
-        leave(why)
-
-
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def sweep(request: pytest.FixtureRequest) -> AsyncIterator[Sweep]:
-    """The session's server, looked at before the first load, and what is measured on it. Ends the session without."""
+async def servers(request: pytest.FixtureRequest) -> AsyncIterator[Servers]:
+    """The session's servers, each started when its first case comes, and stopped before the next one's."""
     state = request.config.stash[STATE]
     state.interrupt.install()
     state.interrupt.works()
-    served: Served | None = None
-    found: Sweep | None = None
-    lock = FolderLock(state.results_dir)
-    loaded: ServerLock | None = None
+    lock, found = FolderLock(state.results_dir), None
     try:
         if other := lock.take():
             with state.terminal.uncaptured() as say:
                 say(f"warning: another sweep writes into {state.results_dir} ({other}): results of the same name replace each "
                     "other; give one of them another --results-dir")  # fmt: skip
-        with _or_leave(state), state.terminal.uncaptured() as say:
+        with or_leave(state):
             choice = state.choice = state.choice or await choose(state.option)
-            restarts.check(state, choice)
+            check(state, choice)
             hosts = load_hosts(state.option("--load-hosts")) if state.option("--load-hosts") else []
-            served = await obtain(choice, state.results_dir / "logs", bool(state.option("--keep-server")), say)
-            loaded = ServerLock(served.endpoint.base_url)
-            if not loaded.take():
-                say(f"warning: another sweep of this host loads {served.endpoint.base_url}: the two measure each other; "
-                    "stop one, or let it end first")  # fmt: skip
-            model = await look_at(served.endpoint, choice.profile.model.id)
-            probed = await probe(served.endpoint, choice.profile, model)
         metadata = dict(request.config.getoption("metadata", None) or ())  # pytest-metadata's --metadata KEY VALUE
-        found = Sweep(probed.profile, served, model, state.results_dir, metadata, load_calibrations(), hosts=hosts)
-        found.several = "" if probed.profile.server.counts_apart else probed.several
-        found.refused, found.template_tokens = probed.refused, probed.template_tokens
-        found.token_ids = probed.token_ids
-        with _or_leave(state):
-            state.other = await against.other_server(state, found)
-        if choice.profile.slo.mode == "confident":
-            each = (1,) if state.other is None else (2, 2)  # runs a round
-            for point, run in state.selected:
-                for side in filter(None, (found, state.other)):
-                    done = len(each) * (run - 1)
-                    side.repeated.planned.setdefault(point, []).extend(done + 1 + k for k in range(len(each)))
-        if state.option("--resume"):
-            found.pass_over_prompts()
-            found.join_sessions(state.selected)
-        state.terminal.header(found, state.selected, state.workload_lines)
-        with state.terminal.uncaptured() as say:
-            for note in (*model.notes, *probed.notes):
-                say(f"note: {note}")
-        state.run_id = found.run_id
+        found = Servers(state, choice, hosts, metadata, load_calibrations())
+        first = found.first or await found.at("")
+        state.run_id = first.run_id
+        with or_leave(state):
+            await against.begin(state, first)
         yield found
     finally:
         lock.release()
-        if loaded is not None:
-            loaded.release()
-        if served is not None:
-            with state.terminal.uncaptured():
-                await (found.served if found else served).stop()
+        if found is not None:
+            await found.stop()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def lanes(request: pytest.FixtureRequest, servers: Servers) -> AsyncIterator[Lanes | None]:
+    """With --parallel-configs: what measures the configurations side by side."""
+    state = request.config.stash[STATE]
+    if int(state.option("--parallel-configs")) == 1 or not servers.choice.configs:
+        yield None
+        return
+    found = Lanes(state, servers, partial(measure, alone=False))
+    try:
+        yield found
+    finally:
+        with state.terminal.uncaptured():
+            await found.stop()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def sweep(request: pytest.FixtureRequest, servers: Servers) -> Sweep:
+    """The session's one server, looked at before the first load, and what is measured on it. Ends the session without."""
+    state, configs = request.config.stash[STATE], servers.choice.configs
+    state.interrupt.works()
+    with or_leave(state):
+        if len(configs) > 1:
+            raise UsageError(f"{servers.choice.profile.source}: a case of yours needs one server, and the profile has "
+                             f"{len(configs)} configurations; name one: --config {configs[0]}")  # fmt: skip
+    return await servers.at(configs[0] if configs else "")
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def measured(request: pytest.FixtureRequest, sweep: Sweep) -> Measurement:
+async def measured(request: pytest.FixtureRequest, servers: Servers, lanes: Lanes | None) -> Measurement:
     """The measurement of this case's point. Raises NotMeasured (pytest's ERROR) when it could not be measured."""
     state = request.config.stash[STATE]
     point, run = request.param
+    state.interrupt.works()  # a start of the server is ended in order too
     if state.other is not None:
-        state.interrupt.works()
+        sweep = await servers.at(point.config)
         counts = await against.measure_round(state, sweep, state.other, point, run, measure)
         for number in (2 * run - 1, 2 * run):
             attach(request.node, state.measurements[point, number])
@@ -136,13 +123,10 @@ async def measured(request: pytest.FixtureRequest, sweep: Sweep) -> Measurement:
             raise NotMeasured("; ".join(counts.verdict.messages))
         return counts
     found = state.measurements.get((point, run))
-    if found is None:
-        state.interrupt.works()  # a start of the server is ended in order too
-        try:
-            await restarts.to_start(state, sweep, run)
-        except ServerError as why:
-            state.no_server = str(why)
-            leave(why)
+    if found is None and lanes is not None:
+        found = await lanes.get(point, run)
+    elif found is None:
+        sweep = await servers.at(point.config, run)
         found = state.measurements[point, run] = await measure(state, sweep, point, run)
     attach(request.node, found)
     if found.verdict.word == ERROR:
@@ -169,22 +153,30 @@ def attach(item: Any, found: Measurement) -> None:
     item.user_properties += _properties(found)
 
 
-async def measure(state: Session, sweep: Sweep, point: Point, run: int) -> Measurement:
-    """One run of a point: a reused result, or a new one, once more where the server came back. Raises ServerGone."""
+async def measure(state: Session, sweep: Sweep, point: Point, run: int, *, alone: bool = True) -> Measurement:
+    """One run of a point: a reused result, or a new one, once more where the server came back.
+
+    Raises ServerGone; for a configuration NotMeasured, as its other points will, for the next one has another server.
+    `alone`: nothing else is measured meanwhile, so that this task is the one to cancel and has the terminal.
+    """
     if state.option("--resume"):
         kept = sweep.kept(point, run)
         if kept is not None:
             state.terminal.pace.end((point, run), loaded=False)
             return kept
-    state.interrupt.works()
+    if alone:
+        state.interrupt.works()
     for last_try in (False, True):
         try:
-            with state.terminal.live((point, run), *state.progress) as show:
+            with state.terminal.live((point, run), *state.progress) if alone else nullcontext() as show:
                 return await sweep.measure(point, run, show)
         except ServerGone as why:
-            with state.terminal.uncaptured() as say:
+            with state.terminal.uncaptured() if alone else nullcontext(state.terminal.say) as say:
                 say(str(why))
                 if last_try or isinstance(why, ServerStuck) or not await sweep.served.wait_for_return(say):
+                    if point.config:
+                        sweep.refused = str(why)
+                        raise NotMeasured(str(why)) from None
                     state.no_server = str(why)
                     raise
         except UsageError as why:

@@ -7,6 +7,7 @@ import asyncio
 import inspect
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ from bench_tests.pytest_plugin.pictures import draw
 from bench_tests.pytest_plugin.state import STATE, Session, concerns_us, is_ours
 from bench_tests.server.choose import choose
 from bench_tests.sweep.find import find_of, searched
-from bench_tests.sweep.options import ALSO, OPTIONS, selected_points
+from bench_tests.sweep.options import ALSO, OPTIONS
 from bench_tests.sweep.point import rewrite_keyword
+from bench_tests.sweep.selected import selected_points
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
@@ -131,6 +133,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         state.find = find_of(state.option)
         if state.find:
             state.points = searched(state.find, state.choice.profile, state.points)
+        names = state.choice.configs
+        state.points = [replace(point, config=name) for name in names or ("",) for point in state.points]
         if not session.config.option.collectonly:
             history.begin(state)
         if state.option("--baseline") and not session.config.option.collectonly:

@@ -115,7 +115,9 @@ class Terminal:
         sys.stdout.write(CLEAR + line)
         sys.stdout.flush()
 
-    def header(self, sweep: Sweep, cases: Sequence[tuple[Point, int]], further: Sequence[str] = ()) -> None:
+    def header(
+        self, sweep: Sweep, cases: Sequence[tuple[Point, int]], say: Callable[[str], None], further: Sequence[str] = ()
+    ) -> None:
         """What is going to be measured, said before the first load."""
         if "--against" not in self.config.invocation_params.args:  # each case has four runs there
             self.pace.plan(work_of(sweep, list(cases)))
@@ -127,14 +129,13 @@ class Terminal:
         requests = sum(sweep.num_prompts(p) + profile.num_warmups(p) + profile.load.filling(p.conc) for p, _ in cases)
         points, runs = len({p for p, _ in cases}), len({run for _, run in cases})
         again = f" in {runs} rounds" if runs > 1 else ""
-        with self.uncaptured() as say:
-            say(f"server: {sweep.served.endpoint.base_url} ({sweep.served.kind}){simulated}")
-            say(f"model: {model.model}, {sweep.engine} {model.version}, {gpus_words(sweep.gpus)}{context}")
-            most = "at most " if any(sweep.budget(p) for p, _ in cases) else ""
-            asked = f", {points} point{'s' * (points != 1)}{again}, {most}{requests} requests{_expected(sweep, cases)}"
-            say(f"profile: {profile.name}{asked * bool(cases)}")
-            for line in further:
-                say(line)
+        say(f"server: {sweep.served.endpoint.base_url} ({sweep.served.kind}){simulated}")
+        say(f"model: {model.model}, {sweep.engine} {model.version}, {gpus_words(sweep.gpus)}{context}")
+        most = "at most " if any(sweep.budget(p) for p, _ in cases) else ""
+        asked = f", {points} point{'s' * (points != 1)}{again}, {most}{requests} requests{_expected(sweep, cases)}"
+        say(f"profile: {profile.name}{asked * bool(cases)}")
+        for line in further:
+            say(line)
 
     def point(self, measurement: Measurement) -> None:
         """A point's outcome, said when it has ended."""

@@ -7,6 +7,7 @@ import math
 import re
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from bench_tests.sweep.point import Point, number
@@ -38,7 +39,7 @@ def result_name(profile: Profile, engine: str, point: Point, run: int = 1) -> st
     sizes += f"_dp{server.data_parallel}" if server.data_parallel > 1 else ""
     sizes += f"_{profile.config.name}" if profile.config else ""
     again = f"_run{run}" if run > 1 else ""
-    place = str(point).replace("-", "_")
+    place = str(replace(point, config="")).replace("-", "_")
     return f"{profile.name}_{engine}_{sizes}_{place}{load_name(profile, point)}{again}"
 
 

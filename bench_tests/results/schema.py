@@ -6,7 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,7 @@ class PointResult:
     def point(self) -> Point:
         """The sweep point; a rate is part of it wherever the file says it."""
         rate = self.request_rate if math.isfinite(self.request_rate) else 0.0
-        return Point(self.isl, self.osl, self.conc, rate, self.workload)
+        return Point(self.isl, self.osl, self.conc, rate, self.workload, self._own_config)
 
     @property
     def measured(self) -> bool:
@@ -98,7 +98,12 @@ class PointResult:
         """The point as the case that measured it is called: `--request-rate` sets a rate that its name doesn't say."""
         named = self.raw.get("point")
         said = not self.conc or (isinstance(named, Mapping) and bool(named.get("rate")))
-        return self.point if said else Point(self.isl, self.osl, self.conc, workload=self.workload)
+        return self.point if said else replace(self.point, rate=0.0)
+
+    @property
+    def _own_config(self) -> str:
+        """The configuration where it is one of ours, and so begins the name of the case."""
+        return self.config if isinstance(self.raw.get("config"), Mapping) else ""
 
     def throughput(self, side: str) -> float | None:
         """`input` or `output` tokens per second per GPU (of the whole server when `gpus` is None).

@@ -21,8 +21,8 @@ from bench_tests.server.power import check_power
 from bench_tests.server.sampler import sources_of
 from bench_tests.server.served import Endpoint, Say, Served
 from bench_tests.server.url import mask_url, split_url
-from bench_tests.sweep.options import apply_options
 from bench_tests.sweep.profile import BUILTIN, Profile, load_profile, profile_for_model
+from bench_tests.sweep.selected import apply_options, selected_configs
 from bench_tests.sweep.settings import Validity
 
 __all__ = ["Choice", "choose", "obtain", "second"]
@@ -38,14 +38,40 @@ class Choice:
     endpoint: Endpoint | None = None
     info: ServerInfo | None = None
     info_path: Path | None = None
+    configs: tuple[str, ...] = ()  # of the profile's configurations, which are measured
+
+    def of(self, config: str) -> Choice:
+        """The choice of one configuration: its profile, and in Slurm a server_info.txt of its own."""
+        if not config:
+            return self
+        path = self.info_path or default_server_info()
+        own = path.with_name(f"{path.stem}.{config}{path.suffix}") if self.kind == "slurm" else path
+        return replace(self, profile=self.profile.configs[config], info_path=own, configs=())
 
 
 async def choose(option: Callable[[str], Any]) -> Choice:
     """Settle the profile and the kind of server. Asks a server only where its model has to name the profile."""
     choice = await _choose(option)
-    sources_of(choice.profile.server, choice.endpoint or Endpoint("http://localhost"))  # wrong URLs are told now
-    check_power(choice.profile.power)
+    choice = replace(choice, configs=_configs(choice, option("--config")))
+    for one in (choice.of(name).profile for name in choice.configs or ("",)):
+        sources_of(one.server, choice.endpoint or Endpoint("http://localhost"))  # wrong URLs are told now
+        check_power(one.power)
     return choice
+
+
+def _configs(choice: Choice, named: Sequence[str] | None) -> tuple[str, ...]:
+    """The configurations that are measured: of a server that was there before, the one that is named. Raises UsageError."""
+    if choice.kind != "attach":
+        return tuple(selected_configs(choice.profile, named))
+    said = choice.info.config if choice.info is not None else None
+    if not named and said in choice.profile.configs:
+        return (str(said),)
+    if named and len(named) > 1:
+        raise UsageError(
+            f"--config {named[1]}: this session attaches to one server ({choice.source}); name the configuration that it "
+            "has, or start each with --server slurm or local"
+        )
+    return tuple(selected_configs(choice.profile, named)) if named else ()
 
 
 async def _choose(option: Callable[[str], Any]) -> Choice:
@@ -186,11 +212,11 @@ async def obtain(choice: Choice, log_dir: Path, keep: bool, say: Say) -> Served:
 
         return await LocalServer.start(choice.profile, log_dir, say)
     if choice.kind == "slurm":
-        from bench_tests.server.slurm.job import SlurmServer
+        from bench_tests.server.slurm.obtain import obtain_job
 
         if not shutil.which("sbatch"):
             raise ServerError("--server slurm: no sbatch on PATH; run this on the cluster's login node")
-        return await SlurmServer.obtain(choice.profile, choice.info_path or default_server_info(), log_dir, say, keep)
+        return await obtain_job(choice.profile, choice.info_path or default_server_info(), log_dir, say, keep)
     from bench_tests.server.simulated import SimulatedServer
 
     return await SimulatedServer.start(choice.profile)

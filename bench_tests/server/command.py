@@ -89,6 +89,8 @@ def serve_command(
     ):
         if size > 1 and not _has_flag(argv, flag):
             argv += [flag, str(size)]
+    if server.expert_parallel and not _has_flag(argv, "--enable-expert-parallel"):
+        argv.append("--enable-expert-parallel")
     folder = expand(server.download_dir, environ, f"{where} server.download_dir")
     if folder:  # `WEIGHTS_DIR=` in the environment: the engine's own cache
         argv += ["--download-dir", folder]

@@ -38,6 +38,9 @@ class ServerInfo:
     started: str | None = None  # UTC, ISO 8601
     hostname: str | None = None
     port: int | None = None
+    config: str | None = None  # of the profile's configurations
+    launch: str | None = None  # what it was launched with (server/launch.py), where a configuration is
+    ready_s: str | None = None  # from its start until it served, seconds
     power_file: str | None = None  # what each node's power sampler writes, {host} being the node's name
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from bench_tests.server.client import get
 from bench_tests.server.command import PortLease, lease_port, new_api_key, reachable_host, resolved, serve_command
 from bench_tests.server.process import Readiness, ServerProcess
 from bench_tests.server.served import Endpoint, Say
+from bench_tests.server.start_times import start_times
 from bench_tests.sweep.profile import Profile
 
 __all__ = ["LocalServer"]
@@ -27,6 +29,7 @@ class LocalServer:
         self.endpoint = endpoint
         self._process, self._lease, self._what = process, lease, what
         self._stopped = False
+        self.start_s: dict[str, float] = {}
 
     @classmethod
     async def start(cls, profile: Profile, log_dir: Path, say: Say) -> LocalServer:
@@ -42,7 +45,7 @@ class LocalServer:
             env = {**os.environ, "PYTHONUNBUFFERED": "1", **command.env}
             env.pop("OPENAI_API_KEY", None)  # another server's key is none of its business
             argv = resolved(command.argv, env, profile.source)
-            log = log_dir / f"{profile.name}-local-{lease.port}.log"
+            log = log_dir / f"{profile.label}-local-{lease.port}.log"
             process = ServerProcess(argv, env, log, stop_timeout_s=server.stop_timeout, secret=key)
         except BaseException:
             lease.release()
@@ -55,6 +58,7 @@ class LocalServer:
         )
         moved = f" (port {server.port} is taken)" if server.port not in (0, lease.port) else ""
         say(f"starting {profile.model.id} at {local.endpoint.base_url}{moved}, log {log}")
+        began = time.monotonic()
         try:
             await _wait_until_ready(
                 local.endpoint, Readiness(local.endpoint.base_url, process, server.startup_timeout, say)
@@ -62,6 +66,7 @@ class LocalServer:
         except BaseException:
             await local.stop()
             raise
+        local.start_s = start_times(time.monotonic() - began, log, process.log_start)
         return local
 
     async def gone(self) -> str | None:

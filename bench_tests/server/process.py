@@ -45,7 +45,7 @@ class ServerProcess:
         self.argv, self.log, self.secret = tuple(argv), log, secret
         self._stop_timeout_s = stop_timeout_s
         log.parent.mkdir(parents=True, exist_ok=True)
-        self._log_start = log.stat().st_size if log.exists() else 0
+        self.log_start = log.stat().st_size if log.exists() else 0
         with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "ab") as out:
             self._keeper = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(_KEEPER), str(stop_timeout_s), *argv],
@@ -80,7 +80,7 @@ class ServerProcess:
 
     def tail(self, lines: int = _TAIL_LINES) -> str:
         """The last lines it has written, without the key."""
-        return masked(log_tail(self.log, lines, since=self._log_start), self.secret)
+        return masked(log_tail(self.log, lines, since=self.log_start), self.secret)
 
     def terminate(self) -> None:
         """Ask it to stop and do not wait."""

@@ -45,6 +45,8 @@ class Served(Protocol):
     kind: str  # attach, local, slurm, sim
     endpoint: Endpoint
 
+    # who starts a server also has `start_s`: how long that took, by ready, load and compile
+
     async def gone(self) -> str | None:
         """Why it is no longer there, in words for a person; None while nothing speaks against it. Cheap."""
 

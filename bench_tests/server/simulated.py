@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from typing import Any
 
 from bench_tests.server.served import Endpoint, Say
@@ -21,12 +22,14 @@ class SimulatedServer:
     simulator: Simulator
     endpoint: Endpoint
     kind: str = "sim"
+    start_s: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     async def start(cls, profile: Profile) -> SimulatedServer:
         """Start it with the engine that the profile's [sim] describes. Raises ServerError."""
-        simulator = Simulator(sim_spec(profile))
-        return cls(simulator, Endpoint(simulator.start()))
+        simulator, began = Simulator(sim_spec(profile)), time.monotonic()
+        url = simulator.start()
+        return cls(simulator, Endpoint(url), start_s={"ready": round(time.monotonic() - began, 3)})
 
     async def gone(self) -> str | None:
         return None if self.simulator.alive else "the simulated server has ended"

@@ -1,19 +1,16 @@
-"""The command line's options as data, and what they make of a profile.
+"""The command line's options as data.
 
 One list, so that registering them, overriding a profile by them and documenting them cannot drift apart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from bench_tests.errors import UsageError
-from bench_tests.sweep.applies import all_apply
 from bench_tests.sweep.find import between_text, share_text
 from bench_tests.sweep.point import Point
-from bench_tests.sweep.profile import Profile
 from bench_tests.sweep.ramp import parse_ramp
 from bench_tests.sweep.slo import parse_goodput, parse_objectives
 from bench_tests.sweep.typed import (
@@ -34,7 +31,7 @@ from bench_tests.sweep.typed import (
 from bench_tests.sweep.units import parse_rate
 from bench_tests.sweep.workload import TRACE_FORMATS
 
-__all__ = ["ALSO", "OPTIONS", "Option", "apply_options", "selected_points"]
+__all__ = ["ALSO", "OPTIONS", "Option"]
 
 SERVERS = ("auto", "attach", "slurm", "local", "sim")
 #: another name of an option: pytest has a `--trace` without a value, and refuses one behind an equals sign
@@ -122,6 +119,10 @@ OPTIONS = (
     Option("--repeat", "measure each point N times, in rounds", {"metavar": "N", "type": whole(1), "default": 1}),
     Option("--restarts", "spread the rounds over N starts of a server that this session starts (--server slurm or local)",
            {"metavar": "N", "type": whole(1), "default": 1}),
+    Option("--config", "one of the profile's configurations of the server; repeatable (default: all)",
+           {"metavar": "NAME", "action": "append", "type": typed(given)}),
+    Option("--parallel-configs", "with --server slurm: measure K configurations side by side, each in a job of its own",
+           {"metavar": "K", "type": whole(1), "default": 1}),
     Option("--find", "search for the highest load within the objectives, as an interval, instead of the sweep: one case for each "
            "ISL and OSL", {"choices": ("conc", "rate")}),
     Option("--between", "the loads that a search begins and ends with (default: 1:256, of rates 0.25:64)",
@@ -157,58 +158,3 @@ OPTIONS = (
     Option("--plot", "draw the pictures from the results directory and leave: no server, no load", _TRUE),
     Option("--no-plot", "do not draw pictures when the sweep ends", _TRUE),
 )  # fmt: skip
-
-
-def apply_options(profile: Profile, option: Callable[[str], Any]) -> Profile:
-    """The profile as the command line overrides it; `option` gives the value of a flag, None where it was not given."""
-    tables: dict[str, dict[str, Any]] = {}
-    for one in OPTIONS:
-        value = option(one.flag) if one.sets else None
-        if value not in (None, "", one.kwargs.get("default")):
-            table, _, key = one.sets.partition(".")
-            tables.setdefault(table, {})[key] = value
-    changed: dict[str, Any] = {name: replace(getattr(profile, name), **keys) for name, keys in tables.items()}
-    profile = replace(profile, **changed, load_of_file=profile.load)
-    if option("--slo") is not None:
-        profile = replace(profile, slo=replace(profile.slo, limits_s=option("--slo"), overrides=()))
-    if option("--goodput") is not None:
-        profile = replace(profile, goodput=option("--goodput"))
-    return profile
-
-
-def _of_users(profile: Profile, points: list[Point]) -> list[Point]:
-    """The points of --point as points of sessions. Raises UsageError."""
-    found = [
-        replace(point, workload=profile.workload.of_users(point.users)) if point.users else point for point in points
-    ]
-    for number, point in enumerate(found):
-        if not point.users:
-            raise UsageError(f"--point {point}: sessions have users and lengths of their own; use e.g. --point users32")
-        if point in found[:number]:
-            raise UsageError(f"--point {point} is given twice; keep one")
-    return found
-
-
-def selected_points(profile: Profile, points: list[Point] | None) -> list[Point]:
-    """The points of --point, else the profile's. Raises UsageError for one that is named twice, or none at all."""
-    all_apply(profile, points)
-    if not points:
-        found = profile.points
-        if not found:
-            keys = (
-                "sweep.users, or use --point users32"
-                if profile.workload.sessions
-                else "sweep.isl and sweep.concurrency, or use --point"
-            )
-            raise UsageError(f"{profile.source}: it has no points; set {keys}")
-        return found
-    if profile.workload.sessions:
-        return _of_users(profile, points)
-    if profile.workload.trace or profile.workload.dataset:
-        raise UsageError(f"--point {points[0]}: {profile.workload.name} has lengths of its own; leave out --point")
-    if profile.workload.ramp:  # a concurrency of the point is a cap then
-        points = [replace(point, rate=0.0, workload=profile.workload.name) for point in points]
-    for number, point in enumerate(points):
-        if point in points[:number]:
-            raise UsageError(f"--point {point} is given twice; keep one")
-    return points

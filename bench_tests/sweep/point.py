@@ -15,11 +15,13 @@ __all__ = ["AXES", "Point", "grid", "keyword_tokens", "loads", "number", "rewrit
 AXES = ("isl", "osl", "conc", "rate", "users")
 _ID = re.compile(r"isl(\d{1,9})-osl(\d{1,9})(?:-rate(\d{1,9}(?:\.\d{1,9})?))?(?:-conc(\d{1,9}))?")
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
-_AXIS = re.compile(rf"(?<![A-Za-z0-9])(isl|osl|conc|rate|users)({_NUMBER})(?![A-Za-z0-9])", re.IGNORECASE)
+_WORDS = "isl|osl|conc|rate|users|tp|dp|pp|mbt|seqs"  # of axes, and of sizes in the names of configurations
+_AXIS = re.compile(rf"(?<![A-Za-z0-9])({_WORDS})({_NUMBER})(?![A-Za-z0-9])", re.IGNORECASE)
 # what pytest's own -k grammar takes as one identifier, quoted here because it is not public
 _IDENT = re.compile(r"(?:\w|:|\+|-|\.|\[|\]|\\|/|=)+")
-_AXES_ONLY = re.compile(rf"(?:(?:isl|osl|conc|rate|users){_NUMBER})(?:-(?:isl|osl|conc|rate){_NUMBER})*", re.IGNORECASE)
+_AXES_ONLY = re.compile(rf"(?:(?:{_WORDS}){_NUMBER})(?:-(?:{_WORDS}){_NUMBER})*", re.IGNORECASE)
 _USERS = re.compile(r"(?:\w+_)?users(\d{1,9})")
+_OF_CONFIG = re.compile(r"([A-Za-z0-9][\w.-]*?)-((?:isl|osl|conc|rate|users)\d.*)", re.IGNORECASE)
 _WORKLOAD = re.compile(r"[a-z][a-z0-9_.]{0,63}")
 
 
@@ -30,6 +32,7 @@ class Point:
     A closed loop keeps `conc` requests in flight. An open loop starts `rate` requests per second; `conc` is then a cap,
     0 for none. A `workload` says what else there is: a trace (with lengths and arrivals of its own), a dataset (with
     lengths of its own; `isl` and `osl` are 0 in both), a ramp of the rate, or how many users have sessions (`users32`).
+    `config` names the configuration of the server that is asked, where there are several.
     """
 
     isl: int
@@ -37,6 +40,7 @@ class Point:
     conc: int = 0
     rate: float = 0.0
     workload: str = ""
+    config: str = ""
 
     def __post_init__(self) -> None:
         if self.workload and not _WORKLOAD.fullmatch(self.workload):
@@ -53,7 +57,7 @@ class Point:
             raise UsageError(f"point: rate is {self.rate}; expected a finite number of requests per second above 0")
 
     def __str__(self) -> str:
-        parts = [f"isl{self.isl}-osl{self.osl}" * bool(self.isl), self.workload]
+        parts = [self.config, f"isl{self.isl}-osl{self.osl}" * bool(self.isl), self.workload]
         parts += [f"rate{number(self.rate)}" * bool(self.rate), f"conc{self.conc}" * bool(self.conc)]
         return "-".join(filter(None, parts))
 
@@ -120,7 +124,8 @@ def rewrite_keyword(expression: str) -> str:
     """Make pytest's -k exact for points: `isl4096` becomes `/isl4096/`, which names that ISL alone.
 
     pytest matches -k by substring, so that isl4096 would select isl40960 and conc1 would select conc16. Only
-    identifiers that consist of axes are touched (`isl4096`, `isl4096-conc16`, `test_slo[isl4096-osl128-conc16]`);
+    identifiers that consist of axes are touched (`isl4096`, `isl4096-conc16`, `test_slo[isl4096-osl128-conc16]`, `tp4`), or
+    of a configuration's name and axes (`fast-isl4096`);
     everything else is pytest's business.
     """
 
@@ -128,9 +133,13 @@ def rewrite_keyword(expression: str) -> str:
         word = found.group()
         name, bracket, inner = word.partition("[")
         axes = inner.removesuffix("]") if bracket else word
-        if not _AXES_ONLY.fullmatch(axes):
+        of_config = _OF_CONFIG.fullmatch(axes)
+        if _AXES_ONLY.fullmatch(axes):
+            terms = _keywords(axes)
+        elif of_config and _AXES_ONLY.fullmatch(of_config[2]):
+            terms = [f"[{of_config[1]}-", *_keywords(of_config[2])]
+        else:
             return word
-        terms = _keywords(axes)
         if bracket and name:
             terms.insert(0, name)
         return terms[0] if len(terms) == 1 else f"({' and '.join(terms)})"

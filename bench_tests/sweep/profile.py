@@ -7,20 +7,21 @@ import difflib
 import math
 import re
 import tomllib
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from bench_tests.errors import UsageError
 from bench_tests.sweep import keys, serving, settings
-from bench_tests.sweep.configs import Config
+from bench_tests.sweep.configs import Config, variants
 from bench_tests.sweep.cost import Cost, Power
 from bench_tests.sweep.point import Point, grid, loads
 from bench_tests.sweep.sessions import Sessions
 from bench_tests.sweep.slo import Goodput, Slo, parse_goodput, parse_slo_table
 from bench_tests.sweep.workload import Workload
 
-__all__ = ["BUILTIN", "TABLES", "Profile", "load_profile", "profile_for_model"]
+__all__ = ["BUILTIN", "TABLES", "Profile", "in_config", "load_profile", "profile_for_model"]
 
 _FOLDER = Path(__file__).parent / "profiles"
 BUILTIN = tuple(sorted(path.stem for path in _FOLDER.glob("*.toml")))
@@ -41,7 +42,7 @@ TABLES: dict[str, type] = {
     "power": Power,
     "cost": Cost,
 }
-TOP_KEYS = ("name", "base", "description", "goodput", "slo")
+TOP_KEYS = ("name", "base", "description", "goodput", "slo", "configs", "matrix")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # it becomes part of file names
 
 
@@ -71,7 +72,13 @@ class Profile:
     goodput: Goodput | None = None
     sizes_said: bool = False  # whether the file names a parallel size of the server
     config: Config | None = None  # which of several configurations of the server this is
+    configs: Mapping[str, Profile] = field(default_factory=dict)  # the profile in each of its configurations
     load_of_file: settings.Load | None = None  # [load] as the file has it, where options override it
+
+    @property
+    def label(self) -> str:
+        """The profile's name, with the configuration's where there is one: for logs and jobs."""
+        return f"{self.name}-{self.config.name}" if self.config else self.name
 
     @property
     def points(self) -> list[Point]:
@@ -139,7 +146,28 @@ def load_profile(name_or_path: str) -> Profile:
         raise UsageError(f"--profile {name_or_path!r}: expected one of {', '.join(BUILTIN)}, or a .toml file{hint}")
     path = Path(name_or_path) if looks_like_path else _FOLDER / f"{name_or_path}.toml"
     table, source = _read(path, seen=()), str(path) if looks_like_path else f"profile {name_or_path}"
-    return _build(table, source, default_name=path.stem)
+    profile = _build(table, source, source, default_name=path.stem)
+    configs = {}
+    for config, its in variants(table, source):
+        built = _build(its, source, f"{source} configs.{config.name}", default_name=path.stem)
+        configs[config.name] = replace(built, config=config)
+    return replace(profile, configs=configs)
+
+
+def in_config(profile: Profile, name: str | None) -> Profile:
+    """The profile in this configuration; as it is without one. Raises UsageError for a name that it does not have."""
+    if name is None:
+        return profile
+    if name not in profile.configs:
+        near = difflib.get_close_matches(name, profile.configs, 1)
+        known = (
+            f"expected one of {', '.join(profile.configs)}" if profile.configs else "it has none: add [configs.NAME]"
+        )
+        raise UsageError(
+            f"--config {name}: {profile.source} has no such configuration; "
+            + (f"did you mean {near[0]}?" if near else known)
+        )
+    return profile.configs[name]
 
 
 def profile_for_model(model: str) -> str | None:
@@ -173,6 +201,8 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if base_path in seen or base_path == path:
         raise UsageError(f"profile {path} base: {base!r} leads back to itself")
     below = _read(base_path, (*seen, path))
+    if "matrix" in table:
+        below.pop("matrix", None)  # its lists are one whole: a derived profile has its own or none
     below.pop("name", None)  # a derived profile is another profile: its results must not take the base's names
     return _merge(below, table)
 
@@ -185,7 +215,8 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _build(table: dict[str, Any], source: str, default_name: str) -> Profile:
+def _build(table: dict[str, Any], source: str, where: str, default_name: str) -> Profile:
+    """The profile of a table; `where` it stands, for messages: a configuration's differs from its file."""
     known = [*TOP_KEYS, *TABLES]
     for unknown in table.keys() - set(known):
         raise UsageError(_unknown(source, unknown, known))
@@ -193,7 +224,7 @@ def _build(table: dict[str, Any], source: str, default_name: str) -> Profile:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise UsageError(f"{source} name: {name!r}; expected letters, digits, '.', '_' and '-' (it names result files)")
     parts: dict[str, Any] = {
-        section: _build_table(kind, table.get(section, {}), f"{source} {section}") for section, kind in TABLES.items()
+        section: _build_table(kind, table.get(section, {}), f"{where} {section}") for section, kind in TABLES.items()
     }
     slo = table.get("slo", {})
     if not isinstance(slo, dict):

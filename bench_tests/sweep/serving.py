@@ -58,6 +58,9 @@ class Server:
     tensor_parallel: int = key(whole(1), 1, "TP")
     data_parallel: int = key(whole(1), 1, "DP")
     pipeline_parallel: int = key(whole(1), 1, "PP")
+    expert_parallel: bool = key(
+        flag, False, "EP: the experts of a MoE lie whole on the GPUs of TP × DP; becomes --enable-expert-parallel"
+    )
     serve_command: tuple[str, ...] = key(
         list_of(text, may_be_empty=False),
         ("vllm", "serve"),

@@ -14,9 +14,9 @@ import pytest
 from bench_tests.errors import UsageError
 from bench_tests.load.prompts import group_of, prompt_ids
 from bench_tests.load.requests import RequestFile
-from bench_tests.sweep.options import selected_points
 from bench_tests.sweep.prefix import Prefix, prefix_table
 from bench_tests.sweep.profile import load_profile
+from bench_tests.sweep.selected import selected_points
 from bench_tests.sweep.workload import Workload
 from tests.support.plans import make_plan
 from tests.support.suite import QUICK, run_suite

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from bench_tests.errors import UsageError
-from bench_tests.sweep.options import selected_points
 from bench_tests.sweep.profile import Profile, load_profile
+from bench_tests.sweep.selected import selected_points
 from tests.support.suite import QUICK, run_suite
 
 THINKS = QUICK.replace("[sim]", "[sim]\nthink_tokens = 3").replace("[load]", '[load]\nendpoint = "chat"')

@@ -9,9 +9,9 @@ import pytest
 
 from bench_tests.errors import UsageError
 from bench_tests.results.read import read_folder
-from bench_tests.sweep.options import selected_points
 from bench_tests.sweep.point import Point, rewrite_keyword
 from bench_tests.sweep.profile import Profile, load_profile
+from bench_tests.sweep.selected import selected_points
 from plotting.turns import turns_data
 from tests.support.suite import QUICK, run_suite
 

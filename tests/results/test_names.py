@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from bench_tests.results.names import gpus_of, parallel_in, result_name
-from bench_tests.sweep.options import apply_options
 from bench_tests.sweep.point import Point
 from bench_tests.sweep.profile import load_profile
+from bench_tests.sweep.selected import apply_options
 from bench_tests.sweep.workload import Workload
 
 POINT = Point(4096, 128, 16)

@@ -22,6 +22,7 @@ from bench_tests.server.info import ServerInfo, read_server_info, write_server_i
 from bench_tests.server.served import Endpoint, Served
 from bench_tests.server.slurm.job import SlurmServer
 from bench_tests.server.slurm.near import answers
+from bench_tests.server.slurm.obtain import obtain_job
 from bench_tests.server.slurm.request import SERVE_SCRIPT, sbatch_options
 from bench_tests.sweep.profile import Profile, load_profile
 from tests.slurm.conftest import ROOT, Cluster, MakeProfile, run
@@ -77,7 +78,7 @@ def test_submit_attach_stop_leaves_nothing(
 
         again: list[str] = []
         second = asyncio.run(
-            SlurmServer.obtain(make_profile(server="gpus_per_node = 4"), submit.info, submit.logs, again.append)
+            obtain_job(make_profile(server="gpus_per_node = 4"), submit.info, submit.logs, again.append)
         )
         assert second.job_id == server.job_id
         asyncio.run(second.stop())
@@ -389,6 +390,7 @@ import asyncio, pathlib, sys
 import bench_tests
 from bench_tests.server.info import default_server_info, read_server_info
 from bench_tests.server.slurm.job import SlurmServer
+from bench_tests.server.slurm.obtain import obtain_job
 from bench_tests.sweep.profile import load_profile
 async def main():
     info = default_server_info()
@@ -420,7 +422,7 @@ def test_a_stale_file_is_told_and_replaced(slurm: Cluster, make_profile: MakePro
     write_server_info(submit.info, stale)
     with pytest.raises(ServerError, match=rf"names job {ended}, which ended by itself.*stale"):
         asyncio.run(SlurmServer.attach(stale, make_profile(), submit.info, submit.said.append))
-    server = asyncio.run(SlurmServer.obtain(make_profile(), submit.info, submit.logs, submit.said.append))
+    server = asyncio.run(obtain_job(make_profile(), submit.info, submit.logs, submit.said.append))
     assert any("is stale" in line and ended in line for line in submit.said)
     assert read_server_info(submit.info).job_id == server.job_id
     asyncio.run(server.stop())
@@ -430,10 +432,10 @@ def test_another_ones_file_is_not_written_over(slurm: Cluster, make_profile: Mak
     other = submit(make_profile(model="other/model", name="other"))
     try:
         with pytest.raises(ServerError, match=rf"job {other.job_id}.*serves other/model, not org/stub"):
-            asyncio.run(SlurmServer.obtain(make_profile(), submit.info, submit.logs, submit.said.append))
+            asyncio.run(obtain_job(make_profile(), submit.info, submit.logs, submit.said.append))
         submit.info.write_text(f"{other.endpoint.base_url}\n")
         with pytest.raises(ServerError, match="no job of Slurm"):
-            asyncio.run(SlurmServer.obtain(make_profile(), submit.info, submit.logs, submit.said.append))
+            asyncio.run(obtain_job(make_profile(), submit.info, submit.logs, submit.said.append))
         assert submit.info.read_text() == f"{other.endpoint.base_url}\n"
         assert slurm.jobs() == {other.job_id}
     finally:
@@ -469,6 +471,7 @@ SUBMITTING = """
 import asyncio
 from pathlib import Path
 from bench_tests.server.slurm.job import SlurmServer
+from bench_tests.server.slurm.obtain import obtain_job
 from bench_tests.sweep.profile import Profile, load_profile
 folder = Path("{folder}")
 asyncio.run(SlurmServer.submit(load_profile("{source}"), folder / "info", folder / "logs", lambda text: print(text, flush=True)))

@@ -16,6 +16,7 @@ from bench_tests.errors import ServerError, UsageError
 from bench_tests.server.info import ServerInfo, read_server_info, remove_if_ours, write_server_info
 from bench_tests.server.slurm.job import SlurmServer
 from bench_tests.server.slurm.node import reachable_name
+from bench_tests.server.slurm.obtain import obtain_job
 from bench_tests.server.slurm.seen import InfoFile
 from bench_tests.server.slurm.wait import wait_for_server
 from bench_tests.sim.simulator import SimSpec, Simulator
@@ -201,7 +202,7 @@ def test_a_job_that_slurm_has_forgotten_is_measured_by_its_own_key_alone(
         write_server_info(info, ServerInfo(url, "demo", profile.model.id, "7", key))
         if kind == "attach":
             return asyncio.run(SlurmServer.attach(read_server_info(info), profile, info, said.append))
-        return asyncio.run(SlurmServer.obtain(profile, info, tmp_path, said.append))
+        return asyncio.run(obtain_job(profile, info, tmp_path, said.append))
 
     refusals = {
         "attach": {
@@ -238,6 +239,7 @@ def test_wait_says_that_a_proxy_stands_between(tmp_path: Path, monkeypatch: pyte
 INTERRUPTED = """
 import asyncio, atexit, pathlib, sys
 from bench_tests.server.slurm.job import SlurmServer
+from bench_tests.server.slurm.obtain import obtain_job
 from bench_tests.sweep.profile import load_profile
 server = SlurmServer(load_profile("demo"), "7", pathlib.Path(sys.argv[1]), ours=True)
 atexit.register(server._stop_at_exit)

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench_tests.errors import UsageError
-from bench_tests.sweep.options import apply_options, selected_points
 from bench_tests.sweep.point import Point
 from bench_tests.sweep.profile import BUILTIN, TABLES, load_profile, profile_for_model
+from bench_tests.sweep.selected import apply_options, selected_points
 from bench_tests.sweep.slo import parse_goodput, parse_objectives
 
 

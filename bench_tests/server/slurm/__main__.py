@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from bench_tests.errors import BenchError
 from bench_tests.server.slurm.request import SERVE_SCRIPT, sbatch_options
-from bench_tests.sweep.profile import load_profile
+from bench_tests.sweep.profile import in_config, load_profile
 
 __all__ = ["main"]
 
@@ -36,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     options = commands.add_parser("options", help="sbatch's options of a profile's server job")
     options.add_argument("profile", help="a profile's name or TOML file")
+    options.add_argument("--config", metavar="NAME", help="which of the profile's configurations")
     commands.add_parser("script", help="the path of the server's script, which an installed package has in itself")
     asked = parser.parse_args(argv)
     if asked.command == "script":
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     name = asked.profile
     try:
-        said = " ".join(sbatch_options(load_profile(name)))
+        said = " ".join(sbatch_options(in_config(load_profile(name), asked.config)))
     except BenchError as why:
         print(f"slurm: {why}", file=sys.stderr)
         print(_refused(name))

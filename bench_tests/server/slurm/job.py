@@ -19,7 +19,7 @@ from bench_tests.errors import ServerError
 from bench_tests.net import clear_proxy
 from bench_tests.paths import workspace
 from bench_tests.server.client import get, must_ask_for_its_key
-from bench_tests.server.info import ServerInfo, read_server_info, remove_if_ours
+from bench_tests.server.info import ServerInfo, remove_if_ours
 from bench_tests.server.process import log_tail
 from bench_tests.server.served import Endpoint, Say
 from bench_tests.server.slurm import control as slurm_control
@@ -30,12 +30,13 @@ from bench_tests.server.slurm.request import (
     SERVE_SCRIPT,
     gpus_per_node,
     job_environment,
-    profile_argument,
+    profile_arguments,
     sbatch_options,
 )
-from bench_tests.server.slurm.seen import InfoFile, Seen, looked, opens_to_its_key, refuses_connections
+from bench_tests.server.slurm.seen import InfoFile, Seen, refuses_connections
 from bench_tests.server.slurm.start import wait_until_serving
 from bench_tests.server.slurm.words import cause_in_log, pending_words
+from bench_tests.server.start_times import start_times
 from bench_tests.sweep.profile import Profile
 
 __all__ = ["SlurmServer"]
@@ -50,7 +51,7 @@ class SlurmServer:
     kind = "slurm"
 
     def __init__(self, profile: Profile, job_id: str, info_path: Path, *, ours: bool) -> None:
-        """Use `submit`, `attach` or `obtain`."""
+        """Use `submit`, `attach` or `adopt`."""
         self.endpoint = Endpoint("")
         self.job_id = job_id
         self.info: ServerInfo | None = None
@@ -60,6 +61,7 @@ class SlurmServer:
         self._seen, self._file = Seen(job_id), InfoFile(info_path)
         self._incarnation = (0, "")  # restarts and start time when we attached
         self._log_from = 0  # what the log had when we attached, bytes
+        self.start_s: dict[str, float] = {}
         self._stopped = False
         self._watched = True
         self._version: str | None = None
@@ -78,22 +80,26 @@ class SlurmServer:
         for doubt in must_be_submittable(profile, os.environ):
             say(f"warning: {doubt}")
         log_dir.mkdir(parents=True, exist_ok=True)
-        place = ["--export=ALL", f"--chdir={workspace()}", f"--output={log_dir}/serve-{profile.name}-%j.log"]
-        arguments = [profile_argument(profile), "--server-info", str(info_path)]
+        place = ["--export=ALL", f"--chdir={workspace()}", f"--output={log_dir}/serve-{profile.label}-%j.log"]
+        arguments = [*profile_arguments(profile), "--server-info", str(info_path)]
         job_id = await slurm_control.submit(
             [*options, *place], str(SERVE_SCRIPT), arguments, job_environment(os.environ)
         )
         server = cls(profile, job_id, info_path, ours=not keep)
+        server._log = log_dir / f"serve-{profile.label}-{job_id}.log"
+        return await server._wait(profile, say, f"submitted job {job_id} ({' '.join(options)}), log {server._log}")
+
+    async def _wait(self, profile: Profile, say: Say, news: str = "") -> SlurmServer:
         try:
-            server._log = log_dir / f"serve-{profile.name}-{job_id}.log"
-            say(f"submitted job {job_id} ({' '.join(options)}), log {server._log}")
-            atexit.register(server._stop_at_exit)
-            await wait_until_serving(server, profile, say)
+            if news:
+                say(news)
+            atexit.register(self._stop_at_exit)
+            await wait_until_serving(self, profile, say)
         except BaseException:
-            server._ours = True  # `keep` keeps a server, not a failed start
-            await server.stop()
+            self._ours = True  # `keep` keeps a server, not a failed start
+            await self.stop()
             raise
-        return server
+        return self
 
     @classmethod
     async def attach(
@@ -131,33 +137,14 @@ class SlurmServer:
         return server
 
     @classmethod
-    async def obtain(
-        cls, profile: Profile, info_path: Path, log_dir: Path, say: Say, keep: bool = False
-    ) -> SlurmServer:
-        """Attach to the live job that server_info.txt names if it serves this profile's model; else submit one.
+    async def adopt(cls, job_id: str, profile: Profile, info_path: Path, say: Say, keep: bool = False) -> SlurmServer:
+        """Use a job that an earlier session has submitted for this server and left: waited for, and cancelled at the end.
 
-        Raises ServerError when another live server is named there: its file must not be written over.
+        Raises ServerError as `submit` does.
         """
-        if info_path.exists():
-            info = read_server_info(info_path)
-            if info.job_id and info.job_id.isdigit():
-                job = await looked(info.job_id)
-                serves = job.state == "RUNNING" or (job.state == "UNKNOWN" and await opens_to_its_key(info))
-                if job.ended and not serves:
-                    say(f"{info_path} is stale: it names job {info.job_id}, which {job.words()}")
-                elif info.model != profile.model.id:
-                    raise ServerError(
-                        f"{info_path} names job {info.job_id}, which {job.words()} and serves {info.model}, not "
-                        f"{profile.model.id}; use another --server-info PATH, or `scancel {info.job_id}`"
-                    )
-                elif serves:
-                    return await cls.attach(info, profile, info_path, say)
-            elif await get(Endpoint(info.url, info.api_key), "/v1/models", 5.0) is not None:
-                raise ServerError(
-                    f"{info_path} names {info.url}, which answers and is no job of Slurm; its file would be "
-                    f"written over: use --server attach for it, or another --server-info PATH"
-                )
-        return await cls.submit(profile, info_path, log_dir, say, keep)
+        server = cls(profile, job_id, info_path.absolute(), ours=not keep)
+        say(f"job {job_id} of {profile.label} is there from a session that was killed: it is used")
+        return await server._wait(profile, say)
 
     async def gone(self) -> str | None:
         """Why the job no longer serves, in words; None while nothing speaks against it.
@@ -282,6 +269,8 @@ class SlurmServer:
         self.info, self.endpoint, self._incarnation = info, endpoint, (job.restarts, job.start)
         log = self._log or Path(job.log or os.devnull)
         self._log_from = log.stat().st_size if log.exists() else 0
+        ready_s = float(info.ready_s) if info.ready_s else None
+        self.start_s = start_times(ready_s, log if log.exists() else None)
         return True
 
     def _cause(self, job: Job) -> str | None:

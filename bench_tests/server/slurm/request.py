@@ -10,7 +10,15 @@ from bench_tests.errors import UsageError
 from bench_tests.paths import CHECKOUT, PACKAGE, ROOT
 from bench_tests.sweep.profile import Profile
 
-__all__ = ["CPUS_PER_GPU", "SERVE_SCRIPT", "gpus_per_node", "job_environment", "profile_argument", "sbatch_options"]
+__all__ = [
+    "CPUS_PER_GPU",
+    "SERVE_SCRIPT",
+    "gpus_per_node",
+    "job_environment",
+    "profile_argument",
+    "profile_arguments",
+    "sbatch_options",
+]
 
 SERVE_SCRIPT = ROOT / "slurm" / "serve.sh" if CHECKOUT else PACKAGE / "server" / "slurm" / "serve.sh"
 CPUS_PER_GPU = 4  # below it an engine's own processes wait for each other
@@ -26,7 +34,7 @@ def gpus_per_node(profile: Profile) -> int:
 def sbatch_options(profile: Profile) -> list[str]:
     """sbatch's options for the profile's server job. Raises UsageError for one that a shell would take apart."""
     server, slurm, gpus = profile.server, profile.slurm, gpus_per_node(profile)
-    options = [f"--job-name=serve-{profile.name}", f"--nodes={server.nodes}"]
+    options = [f"--job-name=serve-{profile.label}", f"--nodes={server.nodes}"]
     # 0 must be said too: the script's own header asks for GPUs
     options += ["--gpus-per-node=0", f"--gres={slurm.gres}"] if slurm.gres else [f"--gpus-per-node={gpus}"]
     options += [f"--mem={slurm.memory}", f"--time={slurm.time}"]
@@ -47,6 +55,11 @@ def profile_argument(profile: Profile) -> str:
     name = profile.source.removeprefix("profile ")
     # not resolved: the name of a profile, and of its results, is that of the link
     return name if name != profile.source else str(Path(profile.source).absolute())
+
+
+def profile_arguments(profile: Profile) -> list[str]:
+    """The same, with the configuration where the profile is of one."""
+    return [profile_argument(profile), *(["--config", profile.config.name] if profile.config else [])]
 
 
 def job_environment(environ: Mapping[str, str]) -> dict[str, str]:

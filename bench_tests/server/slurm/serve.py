@@ -11,6 +11,7 @@ import os
 import signal
 import stat
 import sys
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -19,6 +20,7 @@ from pathlib import Path
 from bench_tests.errors import BenchError, ServerError
 from bench_tests.server.command import Command, lease_port, new_api_key, reachable_host, resolved, serve_command
 from bench_tests.server.info import ServerInfo, default_server_info, remove_if_ours, write_server_info
+from bench_tests.server.launch import launch_digest
 from bench_tests.server.process import ServerProcess
 from bench_tests.server.served import Endpoint
 from bench_tests.server.slurm.ending import Stop, end, wait_for_end
@@ -34,7 +36,7 @@ from bench_tests.server.slurm.node import (
 from bench_tests.server.slurm.power import JobPower
 from bench_tests.server.slurm.request import profile_argument
 from bench_tests.server.slurm.step import Head, as_step, is_step, on_each
-from bench_tests.sweep.profile import Profile, load_profile
+from bench_tests.sweep.profile import Profile, in_config, load_profile
 
 __all__ = ["main"]
 
@@ -45,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Serve until told to stop. Exit status: the server's own; 143 after TERM; 4 wrong usage; 13 no server."""
     parser = argparse.ArgumentParser(prog="python -m bench_tests.server.serve", description=__doc__)
     parser.add_argument("--profile", default="kimi_k2", help="a profile's name or TOML file (default: kimi_k2)")
+    parser.add_argument("--config", metavar="NAME", help="which of the profile's configurations")
     parser.add_argument("--server-info", type=Path, default=default_server_info(), metavar="PATH")
     parser.add_argument("--host", default="0.0.0.0", help="address to listen on (default: all; a key guards it)")
     parser.add_argument("--no-container", action="store_true", help="even where the profile names an image")
@@ -52,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # one log for the job: ours and the server's, both appending, so that neither writes over the other
     log = _job_log()
     try:
-        profile = load_profile(options.profile)
+        profile = in_config(load_profile(options.profile), options.config)
         return _serve(profile, options.server_info.absolute(), options.host, options.no_container, log)
     except BenchError as why:
         text = str(why).partition("; last lines of ")[0] if log else str(why)  # they are right above, in this log
@@ -112,6 +115,7 @@ def _publish_and_wait(
     power_file: str | None,
 ) -> int:
     port = int(near.base_url.rpartition(":")[2])
+    began = time.monotonic()
     url, started = f"http://{name}:{port}", datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     _say(f"starting {profile.model.id} ({profile.source}), to be at {url}, job {job_id}, log {process.log}")
     try:
@@ -130,7 +134,12 @@ def _publish_and_wait(
     stop.unpublish = partial(remove_if_ours, path, job_id, started)
     if stop.asked:
         return _TERMINATED
-    info = ServerInfo(url, named, profile.model.id, job_id, near.api_key, started, name, port, power_file)
+    info = ServerInfo(
+        url, named, profile.model.id, job_id, near.api_key, started, name, port, power_file=power_file,
+        ready_s=f"{time.monotonic() - began:.3f}",
+        config=profile.config.name if profile.config else None,
+        launch=launch_digest(profile) if profile.config else None,
+    )  # fmt: skip
     write_server_info(path, info)
     if stop.asked:  # it came while the file was written
         return _TERMINATED
