@@ -5,6 +5,8 @@
 #   sbatch --dependency=after:$(sbatch --parsable slurm/serve.sh) slurm/bench.sh kimi_k2
 #   sbatch --array=0-1 slurm/bench.sh kimi_k2,minimax_m2.1 --server slurm
 #
+#   sbatch --array=0-3 slurm/bench.sh which.toml --server slurm       a task each for the profile's four configurations
+#
 # Of several profiles with commas, each task of the array takes its own. With --server or --base-url among the arguments
 # pytest finds the server itself; else it is the one of server_info.txt ($SERVER_INFO, or --server-info=PATH).
 # When Slurm requeues the job it goes on with the points that it has not measured yet; before its time limit it ends in
@@ -33,7 +35,18 @@ python=${BENCH_PYTHON:-python3}
 IFS=, read -ra profiles <<<"${1:?bench.sh: name a profile, such as kimi_k2}"
 shift
 task=${SLURM_ARRAY_TASK_ID:-0}
-if [ "${#profiles[@]}" -gt 1 ] && [ -z "${SLURM_ARRAY_TASK_ID:-}" ] || [ "$task" -ge "${#profiles[@]}" ]; then
+configs=()
+if [ "${#profiles[@]}" -eq 1 ] && [ -n "${SLURM_ARRAY_TASK_ID:-}" ]; then # of one profile: its configurations
+  mapfile -t configs < <(PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH} "$python" -m bench_tests.server.slurm configs "${profiles[0]}")
+fi
+if [ "${#configs[@]}" -gt 0 ]; then
+  [ "$task" -lt "${#configs[@]}" ] || {
+    echo "bench.sh: ${#configs[@]} configurations (${configs[*]}) need sbatch --array=0-$((${#configs[@]} - 1))" >&2
+    exit 4
+  }
+  set -- --config="${configs[$task]}" "$@"
+  task=0
+elif [ "${#profiles[@]}" -gt 1 ] && [ -z "${SLURM_ARRAY_TASK_ID:-}" ] || [ "$task" -ge "${#profiles[@]}" ]; then
   echo "bench.sh: ${#profiles[@]} profiles (${profiles[*]}) need sbatch --array=0-$((${#profiles[@]} - 1))" >&2
   exit 4
 fi

@@ -23,6 +23,7 @@ MAX_BYTES = 64 * 1024  # a real one has a few hundred
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+\[\]-]{0,63}")  # never starts with '-': it becomes an argument
 _API_KEY = re.compile(r"[\x21-\x7e]{1,4096}")  # what a header can carry
 _POWER_FILE = re.compile(r"/[\x20-\x7e]{1,900}/power-[A-Za-z0-9_.+\[\]-]{1,80}\.\{host\}\.jsonl")
+_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _HOST = re.compile(r"[A-Za-z0-9._:%-]{1,253}")
 
 
@@ -179,6 +180,9 @@ def _value(name: str, value: str, where: str) -> str:
     elif name == "port":
         if not (value.isascii() and value.isdigit() and 0 < int(value[:9]) < 65536 and len(value) < 6):
             raise UsageError(f"{where}: port {_shown(value)}; expected a number from 1 to 65535")
+    elif name == "ready_s":
+        if not _SECONDS.fullmatch(value):
+            raise UsageError(f"{where}: ready_s {_shown(value)}; expected seconds, such as 95.500")
     elif name == "power_file":
         if not _POWER_FILE.fullmatch(value):
             raise UsageError(f"{where}: power_file {_shown(value)}; expected /FOLDER/power-JOB.{{host}}.jsonl")

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from bench_tests.pytest_plugin.restarts import start_of
 
+from bench_tests.pytest_plugin.servers import start_of
 from tests.support.suite import run_suite
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bench_tests.errors import UsageError
-from bench_tests.measure.facts import _few_cpus
+from bench_tests.measure.about_server import few_cpus
 from bench_tests.paths import ROOT
 from bench_tests.server.command import Command, serve_command
 from bench_tests.server.slurm.joblog import LINES, last_words
@@ -197,9 +197,9 @@ def test_a_failed_jobs_log_begins_with_what_pyxis_said(tmp_path: Path) -> None:
 
 
 def test_few_cpus_are_a_note_of_the_result() -> None:
-    assert _few_cpus({"job_cpus": 32, "job_gpus": 8}) == []
-    assert _few_cpus({"job_cpus": None, "job_gpus": 8}) == _few_cpus({"kind": "attach"}) == []
-    (note,) = _few_cpus({"job_cpus": 2, "job_gpus": 8})
+    assert few_cpus({"job_cpus": 32, "job_gpus": 8}) == []
+    assert few_cpus({"job_cpus": None, "job_gpus": 8}) == few_cpus({"kind": "attach"}) == []
+    (note,) = few_cpus({"job_cpus": 2, "job_gpus": 8})
     assert note.ok
     assert "2 CPUs for 8 GPUs" in note.text
 

@@ -1,4 +1,5 @@
-"""`python -m bench_tests.server.slurm options PROFILE`: what sbatch is to be asked for; `script`: the server's script.
+"""`python -m bench_tests.server.slurm options PROFILE`: what sbatch is to be asked for; `configs PROFILE`: its configurations;
+`script`: the server's script.
 
 The standard library is enough.
 """
@@ -38,11 +39,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("profile", help="a profile's name or TOML file")
     options.add_argument("--config", metavar="NAME", help="which of the profile's configurations")
     commands.add_parser("script", help="the path of the server's script, which an installed package has in itself")
+    configs = commands.add_parser("configs", help="the names of a profile's configurations, one a line")
+    configs.add_argument("profile", help="a profile's name or TOML file")
     asked = parser.parse_args(argv)
     if asked.command == "script":
         print(SERVE_SCRIPT)
         return 0
     name = asked.profile
+    if asked.command == "configs":
+        return _configs(name)
     try:
         said = " ".join(sbatch_options(in_config(load_profile(name), asked.config)))
     except BenchError as why:
@@ -53,6 +58,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(_refused(name))
         raise
     print(said)
+    return 0
+
+
+def _configs(name: str) -> int:
+    try:
+        found = load_profile(name).configs
+    except BenchError as why:
+        print(f"slurm: {why}", file=sys.stderr)
+        return 4
+    for config in found:
+        print(config)
     return 0
 
 
