@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from bench_tests.compare.paired import ORDERS
-from bench_tests.errors import UsageError
+from bench_tests.errors import ServerError, UsageError
 from bench_tests.measure.point import Measurement, Sweep
 from bench_tests.pytest_plugin.state import Session
 from bench_tests.server.attach import look_at
@@ -52,8 +52,11 @@ async def other_server(state: Session, sweep: Sweep) -> Sweep | None:
         return None
     choice = second(state.choice, state.option)
     with state.terminal.uncaptured() as say:
-        served = await obtain(choice, state.results_dir / "logs", False, say)
-        model = await look_at(served.endpoint, choice.profile.model.id)
+        try:
+            served = await obtain(choice, state.results_dir / "logs", False, say)
+            model = await look_at(served.endpoint, choice.profile.model.id)
+        except ServerError as why:
+            raise ServerError(f"--against: {why}") from why
         probed = await probe(served.endpoint, choice.profile, model)
         say(f"against: {served.endpoint.base_url}, {model.model}, {model.engine} {model.version}")
         for note in (*model.notes, *probed.notes):

@@ -72,6 +72,7 @@ def note_lines(measurements: Sequence[tuple[str, Measurement]]) -> list[str]:
     for told in groups.values():
         label, text = told[0]
         of = f" and {_count(len(told) - 1, 'other')}" if len(told) > 1 else ""
+        of += " (figures of the first)" if len({text for _, text in told}) > 1 else ""
         lines.append(f"note {label}{of}: {text}")
     return lines
 

@@ -23,14 +23,18 @@ from bench_tests.pytest_plugin.pictures import draw
 from bench_tests.pytest_plugin.state import STATE, Session, concerns_us, is_ours
 from bench_tests.server.choose import choose
 from bench_tests.sweep.find import find_of, searched
-from bench_tests.sweep.options import ALSO, OPTIONS
+from bench_tests.sweep.options import ALSO, OPTIONS, hints
 from bench_tests.sweep.point import rewrite_keyword
 from bench_tests.sweep.selected import selected_points
+
+WRITTEN = ("--save-baseline", "--summary-md", "--report")
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     group = parser.getgroup("bench", "LLM serving benchmark")
     _rename(parser, "--trace", "--pdb-trace")
+    for flag, hint in hints(sys.argv[1:]).items():
+        parser.extra_info[flag] = hint  # shown below pytest's own words, where it refuses the flag
     for option in OPTIONS:
         also = (ALSO[option.flag],) if option.flag in ALSO else ()
         kwargs = {"dest": option.dest, "help": option.help.replace("%", "%%"), **option.kwargs}
@@ -88,6 +92,8 @@ def _owner(flag: str, plugins: pytest.PytestPluginManager) -> str:
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
     """--plot draws and leaves, --calibrate measures this client and leaves: no server, no collection."""
+    if getattr(config.option, "bench_plot", False) and getattr(config.option, "bench_calibrate", False):
+        raise pytest.UsageError("--plot and --calibrate: each leaves when it is done; give one of them")
     if getattr(config.option, "bench_plot", False):
         session = Session(config)
         drawn = draw(session, session.terminal.say_plain, details=True)
@@ -174,4 +180,14 @@ def _writable(state: Session) -> None:
             with open(file, "a", encoding="utf-8"):
                 pass
     except OSError as why:
-        raise UsageError(f"{why.filename}: {why.strerror}; choose a place that can be written") from why
+        flag = next(
+            (flag for flag in WRITTEN if state.option(flag) and str(why.filename) == str(state.option(flag))), ""
+        )
+        place = f"{flag} {why.filename}".lstrip()
+        raise UsageError(f"{place}: {why.strerror}; choose a place that can be written") from why
+    if (history_dir := state.option("--history")) and Path(history_dir).exists() and not Path(history_dir).is_dir():
+        raise UsageError(f"--history {history_dir}: it is a file; name a folder, which need not be there yet")
+    if (report := state.option("--report")) and Path(report).is_dir():
+        raise UsageError(
+            f"--report {report}: it is a folder; name the file in it, such as {Path(report) / 'report.html'}"
+        )

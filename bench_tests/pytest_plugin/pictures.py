@@ -22,6 +22,10 @@ def draw(state: Session, say: Callable[[str], None], details: bool) -> list[Path
     folder = state.results_dir / "plots"
     try:
         report = Path(state.option("--report") or folder / "report.html")
+        if report.is_dir():
+            raise UsageError(
+                f"--report {report}: it is a folder; name the file in it, such as {report / 'report.html'}"
+            )
         against = comparison_lines(state.comparison) if state.comparison else []
         lines = [line.removeprefix("- ") for line in against]
         drawn = draw_all(state.results_dir, folder, report=report, details=details, against=lines)

@@ -5,7 +5,9 @@ One list, so that registering them, overriding a profile by them and documenting
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +33,7 @@ from bench_tests.sweep.typed import (
 from bench_tests.sweep.units import parse_rate
 from bench_tests.sweep.workload import TRACE_FORMATS
 
-__all__ = ["ALSO", "OPTIONS", "Option"]
+__all__ = ["ALSO", "OPTIONS", "Option", "hints"]
 
 SERVERS = ("auto", "attach", "slurm", "local", "sim")
 #: another name of an option: pytest has a `--trace` without a value, and refuses one behind an equals sign
@@ -158,3 +160,21 @@ OPTIONS = (
     Option("--plot", "draw the pictures from the results directory and leave: no server, no load", _TRUE),
     Option("--no-plot", "do not draw pictures when the sweep ends", _TRUE),
 )  # fmt: skip
+
+
+#: what other clients call a point's axes
+_AXES = re.compile(r"--(?:random-)?(?:(?:max-)?concurrency|conc|(?:input|output)-len|isl|osl)")
+
+
+def hints(args: Sequence[str]) -> dict[str, str]:
+    """What is said of flags that nobody has, should pytest refuse them: the option that was meant."""
+    known = [option.flag for option in OPTIONS]
+    found = {}
+    for flag in (arg.partition("=")[0] for arg in args if arg.startswith("--")):
+        if flag in known:
+            continue
+        if _AXES.fullmatch(flag):
+            found[flag] = "a point has its lengths and its concurrency in its name: --point isl2048-osl128-conc16"
+        elif near := difflib.get_close_matches(flag, known, 1, cutoff=0.8):
+            found[flag] = f"did you mean {near[0]}?"
+    return found

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bench_tests.errors import UsageError
-from bench_tests.figures import FIGURES, Figure, key_of
+from bench_tests.figures import FIGURES, LATENCIES, Figure, key_of
 from bench_tests.sweep.units import parse_rate
 from bench_tests.sweep.workload import window_s
 
@@ -35,8 +35,9 @@ __all__ = [
 COLUMNS = {
     "goodput": ("request_goodput",),
     "requests": ("request_throughput",),
-    "e2el": ("median_e2el", "p99_e2el"),
+    **{name: (f"median_{name}", f"p99_{name}") for name in LATENCIES},
 }
+_WHERE = re.compile(r"^(?:value|SLO|--[a-z-]+): ")
 
 
 def typed(check: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -44,7 +45,7 @@ def typed(check: Callable[[str], Any]) -> Callable[[str], Any]:
         try:
             return check(text)
         except UsageError as why:
-            raise argparse.ArgumentTypeError(str(why)) from why
+            raise argparse.ArgumentTypeError(_WHERE.sub("", str(why), count=1)) from why  # argparse names the option
 
     return parse
 

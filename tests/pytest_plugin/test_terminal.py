@@ -109,7 +109,9 @@ def test_a_column_that_there_is_not(text: str, words: str) -> None:
 def test_notes_that_differ_in_figures_alone_are_one_line_and_only_those_that_bear_on_what_is_asserted() -> None:
     late, few = ("client_lag", "2.7 ms late"), ("requests_for_p99", "n={} is too small")
     runs = [measured(**checked(late, (few[0], few[1].format(n)), why=f"other requests ({n})")) for n in (10, 20, 40)]
-    assert note_lines([(str(n), run) for n, run in enumerate(runs)]) == ["note 0 and 2 others: n=10 is too small"]
+    assert note_lines([(str(n), run) for n, run in enumerate(runs)]) == [
+        "note 0 and 2 others (figures of the first): n=10 is too small"
+    ]
     assert len(not_made(runs)) == 1
     assert "in 1 of 2 runs" in not_made([runs[0], measured()])[0]
     itl = measured(slo={"objectives": [{"metric": "p95_itl", "limit": 1}]}, **checked(late, few))
