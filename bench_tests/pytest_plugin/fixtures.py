@@ -19,7 +19,7 @@ from bench_tests.compare.words import change_line
 from bench_tests.errors import NotMeasured, ServerGone, ServerStuck, UsageError
 from bench_tests.load.hosts import load_hosts
 from bench_tests.measure.point import Measurement, Sweep
-from bench_tests.pytest_plugin import against, history
+from bench_tests.pytest_plugin import against, budget, history
 from bench_tests.pytest_plugin.bench import Bench
 from bench_tests.pytest_plugin.lanes import Lanes
 from bench_tests.pytest_plugin.leave import leave
@@ -122,13 +122,21 @@ async def measured(request: pytest.FixtureRequest, servers: Servers, lanes: Lane
         if counts.verdict.word == ERROR:
             raise NotMeasured("; ".join(counts.verdict.messages))
         return counts
+    if state.budget_s is not None:
+        sweep = await servers.at(point.config)
+        return _of_case(request.node, await budget.measured(state, sweep, point, run, measure))
     found = state.measurements.get((point, run))
     if found is None and lanes is not None:
         found = await lanes.get(point, run)
     elif found is None:
         sweep = await servers.at(point.config, run)
         found = state.measurements[point, run] = await measure(state, sweep, point, run)
-    attach(request.node, found)
+    return _of_case(request.node, found)
+
+
+def _of_case(item: Any, found: Measurement) -> Measurement:
+    """The measurement as its case has it. Raises NotMeasured (pytest's ERROR) where it says nothing of the server."""
+    attach(item, found)
     if found.verdict.word == ERROR:
         raise NotMeasured("; ".join(found.verdict.messages))
     return found

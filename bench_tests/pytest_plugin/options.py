@@ -16,7 +16,7 @@ import pytest
 from bench_tests.compare.baseline import read_baseline
 from bench_tests.errors import NotMeasured, ServerError, UsageError
 from bench_tests.load.workload.source import lines_of
-from bench_tests.pytest_plugin import against, history
+from bench_tests.pytest_plugin import against, budget, history
 from bench_tests.pytest_plugin.anywhere import check_keyword, find_cases, refuse_plugins
 from bench_tests.pytest_plugin.leave import leave
 from bench_tests.pytest_plugin.pictures import draw
@@ -136,6 +136,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         _writable(state)
         state.points = selected_points(state.choice.profile, state.option("--point"))
         against.check(state)
+        budget.check(state)
         state.find = find_of(state.option)
         if state.find:
             state.points = searched(state.find, state.choice.profile, state.points)

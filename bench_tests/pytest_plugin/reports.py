@@ -59,7 +59,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         and isinstance(report.longrepr, str)
         and any(measurement.verdict.word != PASSED for measurement in found)
     )
-    if found and (call.when == "call" or (call.when == "setup" and report.failed)):
+    if found and state.budgeted is None and (call.when == "call" or (call.when == "setup" and report.failed)):
         for measurement in found:
             state.terminal.point(measurement)
     return report

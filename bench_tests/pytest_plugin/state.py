@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from bench_tests.compare.capacity import Capacity
 from bench_tests.compare.history.store import History
 from bench_tests.compare.history.trend import Trend
 from bench_tests.compare.regression import SweepComparison
+from bench_tests.measure.budget import BudgetedSweep
 from bench_tests.measure.point import Measurement, Sweep
 from bench_tests.paths import CHECKOUT, PACKAGE, ROOT, workspace
 from bench_tests.pytest_plugin.interrupt import Interrupt
@@ -46,6 +48,9 @@ class Session:
         self.cases: set[str] = set()  # ids of the cases that measure
         self.breaches = 0  # what failed: beyond an objective, slower than the baseline, or a test that measures nothing
         self.find: Find | None = None
+        self.started_s = time.monotonic()
+        self.budget_s: float | None = None  # the time that the whole session may take
+        self.budgeted: BudgetedSweep | None = None
         self.capacities: list[Capacity] = []
         self.comparison: SweepComparison | None = None
         self.different: dict[Point, list[str]] = {}

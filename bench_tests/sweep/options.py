@@ -134,6 +134,9 @@ OPTIONS = (
            "the objectives", {"metavar": "SHARE", "type": typed(share_text)}),
     Option("--min-capacity", "the load that the server has to carry: a search that proves less fails",
            {"metavar": "N", "type": typed(positive)}),
+    Option("--budget", "the time that the whole session may take: coarse points first, each by as few requests as settle its "
+           "verdict, more where that is too close to call; job: what is left of this Slurm job",
+           {"metavar": "2h|job", "type": typed(given)}),
     Option("--resume", "keep points that already have a valid result of the same server and settings", _TRUE),
     Option("--load-processes", "load processes that share one point's load, or auto",
            {"metavar": "N", "type": typed(processes)}, "load.processes"),
