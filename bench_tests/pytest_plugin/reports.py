@@ -118,7 +118,7 @@ def pytest_terminal_summary_of_sweep(terminalreporter: Any, exitstatus: int, con
     if folder := state.option("--save-baseline"):
         try:
             count = save_baseline(Path(folder), [m.path for m in measurements if m.verdict.word != ERROR])
-            say(f"baseline: {count} results kept in {folder}")
+            say(f"baseline: {count} result{'s' * (count != 1)} kept in {folder}")
         except NotMeasured as why:
             say(f"no baseline kept: {why}")
     pictures = [] if state.option("--no-plot") else draw(state, say, details=False)
