@@ -288,3 +288,22 @@ def test_a_file_that_cannot_be_removed_does_not_keep_a_server_from_its_end(
 
     monkeypatch.setattr("bench_tests.server.info.os.rename", refuse)
     assert not remove_if_ours(path, "7")
+
+
+def test_each_task_of_an_array_takes_a_configuration_of_its_profile(tmp_path: Path) -> None:
+    profile = tmp_path / "which.toml"
+    profile.write_text('base = "kimi_k2"\n[matrix]\ntensor_parallel = [4, 8]\n')
+    stand_in = tmp_path / "python"
+    stand_in.write_text(f'#!/bin/bash\n[ "$2" = pytest ] || exec {sys.executable} "$@"\necho "$*"\n')
+    stand_in.chmod(0o755)
+    said = {}
+    for task in ("0", "1", "2"):
+        env = {**os.environ, "BENCH_ROOT": str(ROOT), "BENCH_PYTHON": str(stand_in), "SLURM_ARRAY_TASK_ID": task}
+        command = ["bash", str(ROOT / "slurm" / "bench.sh"), "which.toml", "--server", "slurm"]
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
+        said[task] = (done.returncode, done.stdout + done.stderr)
+    for task, config in (("0", "tp4"), ("1", "tp8")):
+        assert said[task][0] == 0, said
+        assert f"-m pytest --profile={profile}" in said[task][1]
+        assert said[task][1].rstrip().endswith(f"--config={config} --server slurm")
+    assert said["2"] == (4, "bench.sh: 2 configurations (tp4 tp8) need sbatch --array=0-1\n")

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from bench_tests.errors import UsageError
+from bench_tests.server.command import serve_command
 from bench_tests.sweep.point import Point, rewrite_keyword
 from bench_tests.sweep.profile import Profile, load_profile
 
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples" / "configurations"
 MATRIX = """
 [matrix]
 tensor_parallel = [4, 8]
@@ -88,6 +90,18 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, text: str, words: str
         profile(tmp_path, text)
     assert words in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_the_example_profiles_are_what_their_names_say() -> None:
+    found = {path.stem: load_profile(str(path)).configs for path in EXAMPLES.glob("*.toml")}
+    kimi, minimax = found["kimi_k2_which"], found["minimax_m2.1_which"]
+    assert list(kimi) == ["tp8-ep", "dp8-ep", "tp8-dcp8", "tp4-mbt8192", "tp8-mbt8192", "tp8-mbt32768"]
+    assert list(minimax) == ["dp8-ep", "tp4-mbt32768", "tp4-fp8kv", "tp4", "tp4-ep", "tp8-ep"]
+    assert {name: one.gpus for name, one in minimax.items()}["tp8-ep"] == 8
+    command = serve_command(minimax["dp8-ep"], host="h", port=1, api_key=None, environ={"WEIGHTS_DIR": "/w"}).argv
+    assert command[command.index("--data-parallel-size") + 1] == "8"
+    assert "--enable-expert-parallel" in command
+    assert "--tensor-parallel-size" not in command
 
 
 def test_a_derived_profile_has_a_matrix_of_its_own(tmp_path: Path) -> None:
