@@ -9,6 +9,7 @@ from bench_tests.compare.regression import SweepComparison
 from bench_tests.compare.words import blind_line, change_line, comparison_lines
 from bench_tests.figures import Figure
 from bench_tests.measure.point import Measurement
+from bench_tests.pytest_plugin.notes import verdict_lines
 from bench_tests.pytest_plugin.table import gpus_words, label, table
 from bench_tests.verdict.decide import ERROR, FAILED, PASSED
 
@@ -33,9 +34,8 @@ def summary_markdown(
             "",
         ]
         lines += [str(table(measurements, further)), ""]
-    for m in measurements:
-        if m.verdict.word != PASSED:
-            lines += [f"- **{m.verdict.word}** {label(m)}: {message}" for message in m.verdict.messages]
+    for word, name, message in verdict_lines([(label(m), m) for m in measurements]):
+        lines.append(f"- **{word}** {name}: {message}")
     if comparison is not None:
         lines += ["", f"### Against {baseline}", "", *comparison_lines(comparison)]
     if pictures:

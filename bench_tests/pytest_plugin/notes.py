@@ -8,8 +8,9 @@ from typing import Any
 
 from bench_tests.figures import figures_where
 from bench_tests.measure.point import Measurement
+from bench_tests.verdict.decide import PASSED
 
-__all__ = ["not_made", "note_lines", "notes"]
+__all__ = ["not_made", "note_lines", "notes", "verdict_lines"]
 
 #: checks that hold and are told all the same, with the latencies that they are about; an empty set: about all of them
 NOTED: Mapping[str, frozenset[str]] = {
@@ -75,6 +76,21 @@ def note_lines(measurements: Sequence[tuple[str, Measurement]]) -> list[str]:
         of += " (figures of the first)" if len({text for _, text in told}) > 1 else ""
         lines.append(f"note {label}{of}: {text}")
     return lines
+
+
+def verdict_lines(measurements: Sequence[tuple[str, Measurement]]) -> list[tuple[str, str, str]]:
+    """What was not PASSED: its verdict, its name, its message; an equal message of several, such as the log of a server
+    that did not start, once.
+    """
+    groups: dict[tuple[str, str], list[str]] = {}
+    for label, measurement in measurements:
+        if measurement.verdict.word != PASSED:
+            for message in measurement.verdict.messages:
+                groups.setdefault((measurement.verdict.word, message), []).append(label)
+    return [
+        (word, told[0] + (f" and {_count(len(told) - 1, 'other')}" if len(told) > 1 else ""), message)
+        for (word, message), told in groups.items()
+    ]
 
 
 def _shape(text: str) -> str:

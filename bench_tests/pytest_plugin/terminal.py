@@ -19,12 +19,11 @@ from bench_tests.load.team import Progress
 from bench_tests.markdown import markdown
 from bench_tests.measure.point import Measurement, Sweep
 from bench_tests.pytest_plugin.live import Case, Pace, live_line, work_of
-from bench_tests.pytest_plugin.notes import not_made, note_lines
+from bench_tests.pytest_plugin.notes import not_made, note_lines, verdict_lines
 from bench_tests.pytest_plugin.table import fitted, gpus_words, label, point_line, table
 from bench_tests.sweep.point import Point
 from bench_tests.sweep.units import format_s
 from bench_tests.verdict.checks.server import ttft_words
-from bench_tests.verdict.decide import PASSED
 from bench_tests.verdict.speculation import speculation_words
 
 __all__ = ["Terminal"]
@@ -174,11 +173,10 @@ class Terminal:
         ):
             reporter.write_line('no goodput without limits of a request; give some, e.g. --goodput "ttft:2s tpot:50ms"')
         several = self._several or any(m.run > 1 for m in measurements)
-        for measurement in measurements:
-            if measurement.verdict.word != PASSED:
-                for message in measurement.verdict.messages:
-                    self.say_verdict(f"{measurement.verdict.word} {label(measurement, several)}: {message}")
-        for line in note_lines([(label(m, several), m) for m in measurements]):
+        labelled = [(label(m, several), m) for m in measurements]
+        for word, name, message in verdict_lines(labelled):
+            self.say_verdict(f"{word} {name}: {message}")
+        for line in note_lines(labelled):
             reporter.write_line(line)
         for line in not_made(measurements):
             reporter.write_line(line)
