@@ -206,7 +206,10 @@ def test_a_sweep_before_the_server_is_there_says_how_to_wait(
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
         assert done.returncode == 13, done.stdout
-        assert f"job {job} of slurm/serve.sh is PENDING and has not published {info} yet; wait for it: " in done.stdout + done.stderr
+        assert (
+            f"job {job} of slurm/serve.sh is PENDING and has not published {info} yet; wait for it: "
+            in done.stdout + done.stderr
+        )
         waiting = subprocess.Popen([sys.executable, "-m", "bench_tests.server.wait", "--timeout=60"], cwd=ROOT)
         try:
             run("scontrol", "release", job)
