@@ -11,6 +11,9 @@ from bench_tests.sweep.units import format_s
 __all__ = ["blind_line", "change_line", "comparison_lines", "summary_line"]
 
 MANY = 6  # points named in a line
+DOUBLED = 1.0  # as a slowdown
+_DOUBLED = ("twice as slow", "half of it")  # as the figure has it: of a latency, of a throughput
+FAR = 10.0  # times the baseline
 VERDICTS = (
     ("regression", "regression"),
     ("improvement", "improvement"),
@@ -26,6 +29,18 @@ def _percent(share: float) -> str:
 def _size(share: float) -> str:
     """Without its sign, where a word says the way."""
     return _percent(share).lstrip("+-")
+
+
+def _end(share: float) -> str:
+    """The end of an interval; where hardly anything is known it may be absurdly far."""
+    return f"beyond ×{FAR:g}" if share >= FAR - 1 else _percent(share)
+
+
+def _seen(change: Change, nothing: str = "nothing", only: str = "") -> str:
+    """From which change on it would have been seen: `from +9.0 % on`; from a doubling on the number says nothing more."""
+    if change.visible >= DOUBLED:
+        return f"{nothing} short of {_DOUBLED[change.higher_is_better]}"
+    return f"{only}from {_percent(_own_way(change, change.visible))} on"
 
 
 def _own_way(change: Change, slower: float) -> float:
@@ -52,19 +67,19 @@ def change_line(change: Change) -> str:
         weak = f", {change.rule}" if change.weak else ""
         said = (
             f"{verb[change.verdict == 'improvement']} by {_size(change.ratio - 1)} (95 % CI {_percent(change.low - 1)} to "
-            f"{_percent(change.high - 1)}, p {change.p_adjusted:.2g} after correction{weak})"
+            f"{_end(change.high - 1)}, p {change.p_adjusted:.2g} after correction{weak})"
         )
     elif change.verdict == "same":
         said = f"not {verb[0]} by more than {worst} ({moved})"
     else:
-        said = f"cannot tell ({moved}), would see from {_percent(_own_way(change, change.visible))} on"
+        said = f"cannot tell ({moved}), would see {_seen(change)}"
     return f"{name} {values}: {said}"
 
 
 def blind_line(changes: Sequence[Change]) -> str:
     """Why a comparison is no pass: what it would have missed, and what to do."""
     changes = sorted(changes, key=lambda change: -change.visible)
-    missed = "; ".join(f"{label_of(c.metric)} only from {_percent(_own_way(c, c.visible))} on" for c in changes)
+    missed = "; ".join(f"{label_of(c.metric)} {_seen(c, 'not at all', 'only ')}" for c in changes)
     few = min(min(c.runs) for c in changes)
     do = (
         "measure both sides with --repeat 3" if few < 3 else "measure more rounds, or keep runs of more days and starts"
@@ -117,9 +132,8 @@ def _not_slower(comparison: SweepComparison) -> list[str]:
         if unclear:
             best, worst = min(unclear, key=lambda c: c.visible), max(unclear, key=lambda c: c.visible)
             lines.append(
-                f"points: {label_of(metric)} at {len(unclear)} of {len(of)}: cannot tell; would see from "
-                f"{_percent(_own_way(best, best.visible))} on at {best.point}, from "
-                f"{_percent(_own_way(worst, worst.visible))} on at {worst.point}"
+                f"points: {label_of(metric)} at {len(unclear)} of {len(of)}: cannot tell; would see "
+                f"{_seen(best)} at {best.point}, {_seen(worst)} at {worst.point}"
             )
     return lines
 

@@ -171,8 +171,13 @@ def test_three_answers() -> None:
     unclear = next(c for c in noisy.changes if c.metric == "output_throughput")
     assert unclear.verdict == "unclear"
     assert unclear.blind
-    assert "would see from -" in change_line(unclear)  # a throughput's loss
+    assert "would see from -" in change_line(replace(unclear, visible=0.5))  # a throughput's loss
     assert "--save-baseline" not in blind_line(noisy.blind)
+    for change in noisy.changes:
+        hardly = replace(change, visible=1e7, high=1e7, verdict="unclear")
+        for words in (change_line(hardly), blind_line([hardly]), change_line(replace(hardly, verdict="regression"))):
+            assert "00000" not in words, "where hardly anything is known, no number pretends to be one"
+        assert "nothing short of" in change_line(hardly)
     slow = next(c for c in compare_sweeps(side([("now", "a")], 0.2, seed=2), base).changes if c.metric == "mean_tpot")
     assert "slower by 2" in change_line(slow)
 
