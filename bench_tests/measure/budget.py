@@ -26,7 +26,7 @@ __all__ = ["BudgetedSweep", "look_requests"]
 Case = tuple[Point, int]
 Measure = Callable[[Sweep, Point, int], Awaitable[Measurement]]
 LOOK_WAVES = 3  # of a first look: the start burst, and two waves behind it
-FEWEST = 12  # requests of a first look
+FEWEST = 24  # requests of a first look: of fewer there is no tail
 SHARE = 3  # of an open loop's requests, a first look has one in so many
 
 
@@ -57,6 +57,7 @@ class BudgetedSweep:
     _times: Expected = field(default_factory=Expected)
     _spent_s: float = 0.0
     _done: list[Case] = field(default_factory=list)
+    _settled: dict[Case, str] = field(default_factory=dict)  # PASSED or FAILED
 
     async def run(self) -> None:
         """Measure what fits. What a case came to is in what `measure` kept, `rewritten` and `left_out`."""
@@ -69,6 +70,8 @@ class BudgetedSweep:
         for case in list(self.left_out):  # by now more is known of how long they take
             del self.left_out[case]
             await self._look(case)
+        for case in list(self.unclear):
+            self._by_a_neighbour(case)
         for case in sorted(
             self.unclear,
             key=lambda case: self._times.seconds(case[0], self._sent(case[0], self._total(case[0]))) or 0.0,
@@ -79,9 +82,8 @@ class BudgetedSweep:
         """What became of the budget, for a person: a line, and one for each kind of case that was not settled."""
         fixed_s = sum(self._times.seconds(p, self._sent(p, self._total(p))) or 0.0 for p, _ in self._done)
         saved = f", {1 - self._spent_s / fixed_s:.0%} less" if 0 < self._spent_s < fixed_s else ""
-        settled = len(self._done) - len(self.unclear)
         settled_words = (
-            f"budget {format_s(self.budget_s)}: {settled} of {len(self.cases)} points settled in {format_s(self._spent_s)}; "
+            f"budget {format_s(self.budget_s)}: {len(self._settled)} of {len(self.cases)} points settled in {format_s(self._spent_s)}; "
             f"all requests of these points would have taken about {format_s(fixed_s)}{saved}"
         )
         found = [settled_words]
@@ -106,25 +108,43 @@ class BudgetedSweep:
             )
             self._done.remove(case)
             return
-        if requests == total or found.verdict.word == ERROR:
+        if requests == total:
+            self._note(case, found)
             return
-        if self._settled(found, total):
+        if self._is_settled(found, total):
+            self._note(case, found)
             words = f"settled by the first {requests} of {total} requests, if the others are like them"
             self.rewritten[case] = self._rewrite(found, found.verdict.word, words)
             return
         self.unclear[case] = found
 
     async def _more(self, case: Case) -> None:
-        total = self._total(case[0])
+        total, looked = self._total(case[0]), self.unclear[case]
         if self._fits(case, total):
             del self.unclear[case]
-            await self._measured(case, total)
+            self._note(case, await self._measured(case, total))
             return
         self.left_out.pop(case, None)
-        self.unclear[case] = self.rewritten[case] = self._rewrite(
-            self.unclear[case], ERROR, f"too close to call by {self.unclear[case].result['num_prompts']} requests, and the "
-            f"budget had no time for all {total}"
-        )  # fmt: skip
+        if looked.verdict.word != ERROR:
+            words = f"too close to call by {looked.result['num_prompts']} requests, and the budget had no time for all {total}"
+            self.unclear[case] = self.rewritten[case] = self._rewrite(looked, ERROR, words)
+
+    def _by_a_neighbour(self, case: Case) -> None:
+        """An open PASSED is settled where a heavier load of the same kind has passed, an open FAILED where a lighter failed."""
+        looked, (point, _) = self.unclear[case], case
+        word = looked.verdict.word
+        for other, settled in self._settled.items():
+            heavy, light = (other[0], point) if word == PASSED else (point, other[0])
+            if word == settled and _at_least(heavy, light):
+                words = f"settled by {other[0]} too, which is {'heavier' if word == PASSED else 'lighter'} and {word}"
+                del self.unclear[case]
+                self._settled[case] = word
+                self.rewritten[case] = self._rewrite(looked, word, words)
+                return
+
+    def _note(self, case: Case, found: Measurement) -> None:
+        if found.verdict.word != ERROR:
+            self._settled[case] = found.verdict.word
 
     def _fits(self, case: Case, requests: int) -> bool:
         """Whether that many requests of the point end in time, as far as is known; told in `left_out` where they don't."""
@@ -161,8 +181,10 @@ class BudgetedSweep:
             self._done.append(case)
         return found
 
-    def _settled(self, found: Measurement, total: int) -> bool:
+    def _is_settled(self, found: Measurement, total: int) -> bool:
         """Whether the verdict of all requests is clear by those of a first look."""
+        if found.verdict.word == ERROR:
+            return False
         if found.kept:
             return True
         objectives = self.sweep.profile.slo.objectives(found.point)
@@ -199,8 +221,8 @@ class BudgetedSweep:
         return self.sweep.num_prompts(point)
 
     def _warmups(self, point: Point) -> int:
-        """Of a first look: one wave at most, since the points before it have warmed the server."""
-        return min(self.sweep.profile.num_warmups(point), max(1, point.conc))
+        """Of a first look: half a wave at most, since the points before it have warmed the server."""
+        return min(self.sweep.profile.num_warmups(point), max(1, point.conc // 2))
 
     def _sent(self, point: Point, requests: int) -> int:
         profile = self.sweep.profile
@@ -209,3 +231,10 @@ class BudgetedSweep:
 
     def _name(self, case: Case) -> str:
         return str(case[0]) + (f"-run{case[1]}" if max(run for _, run in self.cases) > 1 else "")
+
+
+def _at_least(heavy: Point, light: Point) -> bool:
+    """Whether no axis of the one is below the other's, of loads of the same kind."""
+    if heavy.workload or light.workload or bool(heavy.rate) != bool(light.rate) or heavy.config != light.config:
+        return False
+    return all(getattr(heavy, axis) >= getattr(light, axis) for axis in ("isl", "osl", "conc", "rate"))

@@ -72,13 +72,13 @@ def test_clear_points_take_a_third_of_their_requests(tmp_path: Path) -> None:
     done = bench.run(GRID, 1000.0)
     assert not done.left_out
     assert not done.unclear
-    assert [n for _, n in bench.calls] == [max(12, 3 * point.conc) for point, _ in bench.calls]
-    assert bench.now_s <= 0.4 * 11 * len(GRID)
+    assert [n for _, n in bench.calls] == [max(24, 3 * point.conc) for point, _ in bench.calls]
+    assert bench.now_s <= 0.45 * 11 * len(GRID)
     assert "9 of 9 points settled" in done.words()[0]
 
 
 def test_a_point_close_to_its_limit_is_measured_whole(tmp_path: Path) -> None:
-    near = GRID[4]
+    near = GRID[-1]  # no heavier one says anything of it
     bench = Bench(tmp_path, lambda point: 0.997 if point == near else 0.5)
     done = bench.run(GRID, 1000.0)
     assert bench.calls[-1] == (near, 10 * near.conc)
@@ -86,20 +86,32 @@ def test_a_point_close_to_its_limit_is_measured_whole(tmp_path: Path) -> None:
     assert not done.unclear
 
 
+def test_an_open_look_is_settled_by_a_heavier_point_that_passed(tmp_path: Path) -> None:
+    near = GRID[4]
+    bench = Bench(tmp_path, lambda point: 0.997 if point == near else 0.5)
+    done = bench.run(GRID, 1000.0)
+    assert len(bench.calls) == len(GRID)
+    assert not done.unclear
+    assert "heavier" in done.rewritten[near, 1].verdict.messages[-1]
+    bench = Bench(tmp_path, lambda point: 0.997 if point == near else 2.0)  # heavier points that failed say nothing
+    assert (near, 160) in (bench.run(GRID, 1000.0) and bench.calls)
+
+
 def test_what_does_not_fit_is_named_and_nothing_goes_beyond_the_time(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
-    done = bench.run(GRID, 18.5)
-    assert bench.now_s <= 18.5
+    done = bench.run(GRID, 30.0)
+    assert bench.now_s <= 30.0
+    assert done.left_out
     assert {point for point, _ in done.left_out} == set(GRID) - {point for point, _ in bench.calls}
     assert all("--resume" in words for words in done.left_out.values())
-    assert len(bench.calls) == 4
+    assert len(bench.calls) >= 4
     assert [p for p, _ in bench.calls[:2]] == [Point(isl, 128, 4) for isl in (1024, 4096)]
 
 
 def test_close_to_call_and_no_time_is_an_error_that_says_so(tmp_path: Path) -> None:
     near = GRID[0]
     bench = Bench(tmp_path, lambda point: 0.997 if point == near else 0.5)
-    done = bench.run([near], 6.0)
+    done = bench.run([near], 12.0)
     (found,) = done.unclear.values()
     assert found.verdict.word == "ERROR"
     assert "too close to call" in found.verdict.messages[0]

@@ -9,7 +9,7 @@ import pytest
 from tests.support.suite import QUICK, run_suite
 
 SLO = '[slo]\np99_ttft = "10s"\np99_tpot = "10s"\n'
-PROFILE = QUICK.replace("num_prompts = 12\nnum_warmups = 2", "prompts_per_concurrency = 20\nnum_warmups = 1") + SLO
+PROFILE = QUICK.replace("num_prompts = 12\nnum_warmups = 2", "prompts_per_concurrency = 40\nnum_warmups = 1") + SLO
 
 
 def test_a_sweep_with_time_settles_each_point_by_fewer_requests(tmp_path: Path) -> None:
@@ -17,14 +17,14 @@ def test_a_sweep_with_time_settles_each_point_by_fewer_requests(tmp_path: Path) 
     assert outcome.code == 0, outcome.out
     results = outcome.results()
     assert len(results) == 4
-    assert all(r["completed"] == 12 for r in results.values())
+    assert all(r["completed"] == 24 for r in results.values())
     assert "4 of 4 points settled" in outcome.out
     assert all("settled by the first" in " ".join(r["messages"]) for r in results.values())
 
 
 def test_without_time_points_are_left_out_by_name_and_resume_measures_them(tmp_path: Path) -> None:
     slow = PROFILE.replace("step_ms = 1.0", "step_ms = 40.0")
-    first = run_suite(tmp_path, "--server", "sim", "--budget", "11s", profile=slow)
+    first = run_suite(tmp_path, "--server", "sim", "--budget", "20s", profile=slow)
     assert first.code == 12, first.out
     assert "left out: " in first.out
     measured = sum(r["verdict"] == "PASSED" for r in first.results().values())
