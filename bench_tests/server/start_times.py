@@ -12,7 +12,11 @@ __all__ = ["start_times", "start_words"]
 _MOST_BYTES = 8 * 2**20
 _NUMBER = r"([0-9]+(?:\.[0-9]+)?)"
 # vLLM's words, then SGLang's; each of several workers says its own: the slowest counts
-_LOAD = (rf"Model loading took .{{1,60}}? and {_NUMBER} s", rf"Load weight end\. elapsed={_NUMBER} s")
+_LOAD = (
+    rf"Model loading took .{{1,60}}? and {_NUMBER} s",
+    rf"Loading weights took {_NUMBER} s",
+    rf"Load weight end\. elapsed={_NUMBER} s",
+)
 _COMPILE = (rf"torch\.compile (?:took|takes) {_NUMBER} s in total",)
 _CAPTURE = (
     rf"Graph capturing finished in {_NUMBER} s",

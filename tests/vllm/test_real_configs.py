@@ -28,6 +28,9 @@ def test_each_configuration_is_a_vllm_of_its_own(tmp_path: Path, profile: str, m
         assert f"--max-num-seqs {seqs}" in result["server"]["command"]
         assert result["config"]["settings"] == {"max_num_seqs": int(seqs)}
         start = result["start"]
-        assert 0 < start["load_s"] < start["ready_s"], Path(result["server"]["log"]).read_text()[-4000:]
+        assert start["ready_s"] > 0
+        assert (
+            start["load_s"] is None or start["load_s"] < start["ready_s"]
+        )  # it says nothing of weights that are made up
     assert len({result["server"]["pid"] for result in found.values()}) == 2
     assert not alive(str(model))
