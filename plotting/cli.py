@@ -7,22 +7,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
 
 from bench_tests.compare.sessions import read_latest
 from bench_tests.errors import UsageError
 from bench_tests.figures import key_of
 from bench_tests.results.schema import Objective, PointResult, Results, parse_objectives
+from plotting.options import SUFFIXES, Parser, compare_parser, draw_parser, export_parser
 
 __all__ = ["compare_parser", "draw_parser", "export_parser", "main", "parse_slo", "parse_tiers"]
 
-_SUFFIXES = (".png", ".svg", ".pdf")
 _MOST_NAMED = 20  # files left out that are named one by one
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see `{self.prog} --help`")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from plotting.history_cli import history_command
 
             history_command(
-                given[1:], _Parser(prog="python -m plotting history", description="Draw or accept a history.")
+                given[1:], Parser(prog="python -m plotting history", description="Draw or accept a history.")
             )
         elif given[:1] == ["export"]:
             _export(export_parser().parse_args(given[1:]))
@@ -48,77 +42,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"python -m plotting: {why.filename}: {why.strerror}; name a place that can be written", file=sys.stderr)
         return 4
     return 0
-
-
-def draw_parser() -> argparse.ArgumentParser:
-    """The options of `python -m plotting`."""
-    parser = _Parser(
-        prog="python -m plotting",
-        description="Draw the pictures of a folder of benchmark results.",
-        epilog="`python -m plotting compare A B ...` compares folders.",
-    )
-    parser.add_argument(
-        "--results-dir",
-        type=Path,
-        default=Path("results"),
-        metavar="DIR",
-        help="folder of result files, searched with its subfolders (default: results)",
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        metavar="FILE",
-        help="SLA frontier into FILE.png (or .svg, .pdf), throughput lines into FILE-lines.png",
-    )
-    parser.add_argument("--all", action="store_true", help="every picture that the results allow, into --output-dir")
-    parser.add_argument("--output-dir", type=Path, metavar="DIR", help="where --all and --export write")
-    parser.add_argument("--format", choices=[s[1:] for s in _SUFFIXES], default="png", help="of --all (default: png)")
-    parser.add_argument(
-        "--point",
-        action="append",
-        default=[],
-        metavar="isl2048-osl128-conc16",
-        help="with --all: distribution and timeline of this point only (repeatable)",
-    )
-    _shared(parser)
-    parser.add_argument("--tiers-ttft", metavar="1,2,3", help="tiers of the frontier, p99 TTFT in seconds")
-    parser.add_argument("--tiers-tpot", metavar="20,35", help="tiers of the frontier, p99 TPOT in milliseconds")
-    parser.add_argument("--export", choices=["vllm"], help="write what `vllm bench sweep plot` and `plot_pareto` read")
-    return parser
-
-
-def compare_parser() -> argparse.ArgumentParser:
-    """The options of `python -m plotting compare`."""
-    parser = _Parser(prog="python -m plotting compare", description="Compare runs point by point with the first one.")
-    parser.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="result folders; the first is the base")
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("compare.png"),
-        metavar="FILE",
-        help="the picture, .png, .svg or .pdf (default: compare.png)",
-    )
-    parser.add_argument(
-        "--threshold", type=float, default=5.0, metavar="PERCENT", help="changes below this are not marked (default: 5)"
-    )
-    parser.add_argument(
-        "--any-load",
-        action="store_true",
-        help="match points whatever else sets their loads apart, such as how streams begin",
-    )
-    _shared(parser)
-    return parser
-
-
-def _shared(parser: _Parser) -> None:
-    parser.add_argument(
-        "--report", type=Path, metavar="FILE.html", help="also write the report, one self-contained file"
-    )
-    parser.add_argument("--gpus", type=int, metavar="N", help="number of GPUs where a file does not say")
-    parser.add_argument("--slo", metavar="'p99_ttft<=2s,p99_tpot<=50ms'", help="judge results that hold no verdict")
-    parser.add_argument(
-        "--source", default="", metavar="TEXT", help="added to each caption: where the results are from"
-    )
 
 
 def parse_tiers(text: str | None, option: str, unit_s: float) -> tuple[float, ...]:
@@ -164,21 +87,9 @@ def _completed(point: PointResult, gpus: int | None, objectives: tuple[Objective
     return point
 
 
-def _suffix(path: Path, option: str, known: Sequence[str] = _SUFFIXES) -> None:
+def _suffix(path: Path, option: str, known: Sequence[str] = SUFFIXES) -> None:
     if path.suffix.lower() not in known:
         raise UsageError(f"{option} {path}: expected a file name that ends in {' or '.join(known)}")
-
-
-def export_parser() -> argparse.ArgumentParser:
-    """The options of `python -m plotting export`."""
-    parser = _Parser(prog="python -m plotting export", description="Write results in another tool's format.")
-    parser.add_argument("--format", required=True, choices=("inferencex", "llm-d", "vllm"), help="whose format")
-    parser.add_argument(
-        "--results-dir", type=Path, default=Path("results"), metavar="DIR", help="folder of result files"
-    )
-    parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="where they are written")
-    parser.add_argument("--gpus", type=int, metavar="N", help="GPUs of results that do not say")
-    return parser
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -194,8 +105,10 @@ def _export(options: argparse.Namespace) -> None:
 def _draw(options: argparse.Namespace) -> None:
     from plotting import draw
 
-    if not (options.output or options.all or options.report or options.export):
-        raise UsageError("nothing to do: give --output FILE.png, --all, --report FILE.html or --export vllm")
+    if not (options.output or options.all or options.report or options.export or options.table):
+        raise UsageError(
+            "nothing to do: give --output FILE.png, --all, --report FILE.html, --table md or --export vllm"
+        )
     if (options.all or options.export) and options.output_dir is None:
         raise UsageError("--output-dir is missing: name the folder that --all or --export writes into")
     if options.output:
@@ -228,7 +141,11 @@ def _draw(options: argparse.Namespace) -> None:
         from plotting.report import write_report
 
         files.append(write_report([results], options.report, tiers=tiers, source=options.source))
-    _say(files, [results], notes)
+    if options.table:
+        from plotting.table import sweep_and_decision
+
+        print(sweep_and_decision(results, options.table, tiers))
+    _say(files, [results], notes, aside=bool(options.table))
 
 
 def _compare(options: argparse.Namespace) -> None:
@@ -236,7 +153,12 @@ def _compare(options: argparse.Namespace) -> None:
     from plotting.compare import compare_data
     from plotting.compare_draw import draw_compare
 
-    if len(options.folders) < 2:
+    if options.config:
+        if len(options.folders) != 1 or len(options.config) < 2:
+            raise UsageError(
+                "compare --config: one folder and two configurations or more were expected, the first is the base"
+            )
+    elif len(options.folders) < 2:
         raise UsageError(f"compare {options.folders[0]}: two folders or more were expected, the first is the base")
     if not 0 <= options.threshold < 1000:
         raise UsageError(f"--threshold {options.threshold:g}: expected a share in percent, as in --threshold 5")
@@ -244,6 +166,10 @@ def _compare(options: argparse.Namespace) -> None:
     if options.report:
         _suffix(options.report, "--report", (".html", ".htm"))
     runs = [_read(folder, options) for folder in options.folders]
+    if options.config:
+        from plotting.draw_configs import of_configs
+
+        runs = of_configs(runs[0], options.config)
     data = compare_data(runs[0], runs[1:], options.threshold / 100, any_load=options.any_load)
     if not data.ratios:
         raise UsageError(
@@ -265,12 +191,17 @@ def _compare(options: argparse.Namespace) -> None:
             f"{worse - data.regressions} worse without an interval to test with"
         )
     ]
-    _say(files, runs, notes)
+    if options.table:
+        from plotting.table import compare_table
+
+        print(compare_table(data, options.table))
+    _say(files, runs, notes, aside=bool(options.table))
 
 
-def _say(files: Sequence[Path], runs: Sequence[Results], notes: Sequence[str]) -> None:
+def _say(files: Sequence[Path], runs: Sequence[Results], notes: Sequence[str], *, aside: bool = False) -> None:
+    """`aside`: standard output holds a table, so that the files are named on standard error."""
     for path in files:
-        print(path)
+        print(path, file=sys.stderr if aside else sys.stdout)
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     for run in runs:

@@ -44,7 +44,7 @@ class Ratio:
     """One figure of one point of one run over the base run's.
 
     `state`: `worse` or `better` (beyond the threshold, and the interval excludes 1), `worse?` or `better?` (beyond it,
-    but the files hold no interval to test with), `same`.
+    but the files hold no interval to test with), `unknown` (beyond it, but the interval holds 1: cannot tell), `same`.
     """
 
     run: str
@@ -163,7 +163,7 @@ def _ratio(
     ratio = new / old
     beyond = abs(math.log(ratio)) > math.log1p(threshold)
     apart = interval is None or not interval[0] <= 1 <= interval[1]
-    state = "same"
+    state = "unknown" if beyond else "same"
     if beyond and apart:
         state = ("worse" if (ratio > 1) == more_is_worse else "better") + ("?" if interval is None else "")
     return Ratio(run, key, place, old, new, ratio, interval, state)

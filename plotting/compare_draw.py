@@ -34,7 +34,7 @@ def draw_compare(data: CompareData, *, source: str = "") -> Figure:
         missing = f"Points in one run alone, not compared: {data.unmatched}." if data.unmatched else ""
         note = (
             f"Marked: beyond {data.threshold:.0%} and, where files hold intervals, the 95 % interval excludes 1. "
-            f"Hollow: beyond it, but no interval to test with. {missing}"
+            f"Hollow: beyond it, but no interval to test with; grey: its interval holds 1, cannot tell. {missing}"
         )
         more = f"{len(rows)} of {len(data.points)} points: those that changed most. " if left else ""
         style.caption(
@@ -61,7 +61,8 @@ _STATE = {
     "worse?": (style.RED, False),
     "better": (style.BLUE, True),
     "better?": (style.BLUE, False),
-    "same": (style.GREY, True),
+    "unknown": (style.GREY, False),
+    "same": ("#444444", True),
 }
 
 
@@ -118,6 +119,7 @@ def _legend(axes: Axes, data: CompareData) -> None:
         "worse?": "worse, not tested",
         "better": "better",
         "better?": "better, not tested",
+        "unknown": "cannot tell",
         "same": "no change shown",
     }
     handles = [

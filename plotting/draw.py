@@ -15,6 +15,7 @@ from plotting import style
 from plotting.capacity import capacity_data, draw_capacity
 from plotting.cost import cost_data, draw_cost
 from plotting.distribution import distribution_data, draw_distribution
+from plotting.draw_configs import draw_families
 from plotting.frontier import draw_frontier, frontier_data
 from plotting.group import Group, split
 from plotting.heatmap import draw_heatmap, heatmap_data
@@ -148,6 +149,7 @@ def draw_results(
                 keep(f"turns-{_name(point)}", draw_turns(turns, source=source))
         if details:
             notes += _from_records(group, only, keep, source)
+    files += draw_families(results.points, output_dir, tiers, source, suffix)
     return Drawn(tuple(files), results.left_out, tuple(notes))
 
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from plotting import style
-from plotting.group import Cell, Group
+from plotting.group import Cell, Group, isl_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Band", "FrontierData", "FrontierPanel", "chosen_tiers", "draw_frontier", "frontier_data"]
+__all__ = ["Band", "FrontierData", "FrontierPanel", "chosen_tiers", "draw_frontier", "frontier_data", "limits_of"]
 
 _MOST_GREY = 4000  # beyond this a scatter says no more and an SVG grows without end
 
@@ -56,12 +56,14 @@ def frontier_data(groups: Sequence[Group], tiers: Mapping[str, Sequence[float]] 
     `tiers` in seconds by `ttft` and `tpot`; else the files' own, else three round ones chosen from the data.
     """
     given = tiers or {}
-    rows, sources = [], set()
+    rows = []
+    # one set of limits for all rows: equal colours are equal promises
+    limits_by = {metric: limits_of(groups, metric, given) for metric in ("ttft", "tpot")}
+    sources = {source for _, source in limits_by.values()}
     for group in groups:
         panels = []
         for side, name, metric in (("input", "Prefill", "ttft"), ("output", "Decode", "tpot")):
-            limits, source = _limits(group, metric, given)
-            sources.add(source)
+            limits, _ = limits_by[metric]
             panels.append(_panel(group, side, f"{name}", metric, limits))
         rows.append((group.title, panels[0], panels[1]))
     return FrontierData(
@@ -73,12 +75,14 @@ def frontier_data(groups: Sequence[Group], tiers: Mapping[str, Sequence[float]] 
     )
 
 
-def _limits(group: Group, metric: str, given: Mapping[str, Sequence[float]]) -> tuple[list[float], str]:
+def limits_of(groups: Sequence[Group], metric: str, given: Mapping[str, Sequence[float]]) -> tuple[list[float], str]:
+    """The tiers of `ttft` or `tpot` that all `groups` are held against, seconds, and where they are from."""
     if given.get(metric):
         return sorted(given[metric]), "tiers as asked for"
-    if group.tiers.get(metric):
-        return sorted(group.tiers[metric]), "tiers of the profile"
-    values = [v for cell in group.cells if (v := cell.metric(f"p99_{metric}")) is not None]
+    named = {limit for group in groups for limit in group.tiers.get(metric, ())}
+    if named:
+        return sorted(named), "tiers of the profile"
+    values = [v for group in groups for cell in group.cells if (v := cell.metric(f"p99_{metric}")) is not None]
     return chosen_tiers(values), "tiers chosen from the data"
 
 
@@ -97,7 +101,7 @@ def chosen_tiers(values: Sequence[float]) -> list[float]:
 
 def _panel(group: Group, side: str, name: str, metric: str, limits: Sequence[float]) -> FrontierPanel:
     isls = tuple(sorted({cell.isl for cell in group.cells}))
-    grey = [(p.isl, y) for p in group.points if p.measured and (y := p.throughput(side)) is not None]
+    grey = [(cell.isl, y) for cell in group.cells if (y := cell.throughput(side)) is not None]
     by_isl: dict[int, list[Cell]] = {}
     for cell in group.cells:
         by_isl.setdefault(cell.isl, []).append(cell)
@@ -131,8 +135,13 @@ def draw_frontier(data: FrontierData, *, source: str = "") -> Figure:
                 _draw_panel(axes, panel, per_gpu=data.per_gpu[at])
                 prefix = f"{style.plain(title, 60)}\n" if rows > 1 else ""
                 axes.set_title(f"{prefix}{panel.side}", loc="left")
+        drawn = sum(len(panels[1].points) for _, *panels in data.rows)
         heading = "SLA frontier: best throughput within each tier"
-        notes = (*data.captions, f"Grey: each run. A gap: no point meets the tier. Limits: {data.tiers_from}.", source)
+        notes = (
+            *data.captions,
+            f"Grey: {drawn} measured points. A gap: no point meets the tier. Limits: {data.tiers_from}. y from 0.",
+            source,
+        )
         style.caption(
             figure, f"{heading} · {data.rows[0][0]}" if rows == 1 else heading, notes, simulated=data.simulated
         )
@@ -141,18 +150,21 @@ def draw_frontier(data: FrontierData, *, source: str = "") -> Figure:
 
 def _draw_panel(axes: Axes, panel: FrontierPanel, *, per_gpu: bool) -> None:
     colours = style.ordered_colours(len(panel.bands))
+    if len(panel.isls) == 1:
+        _draw_bars(axes, panel, colours, per_gpu=per_gpu)
+        return
     # the loosest tier first: each tighter one is painted over the part that it also reaches
     for i in reversed(range(len(panel.bands))):
         _draw_band(axes, panel.isls, panel.bands[i], colours[i], style.MARKERS[i % len(style.MARKERS)])
     if panel.points:
         x, y = zip(*panel.points, strict=True)
-        axes.scatter(x, y, s=20, color=style.GREY, edgecolor="white", linewidth=0.5, zorder=3, label="every run")
+        axes.scatter(x, y, s=20, color=style.GREY, edgecolor="white", linewidth=0.5, zorder=2, label="every point")
     style.token_axis(axes, panel.isls)
     axes.set_ylim(bottom=0)
     axes.margins(y=0.08)
     axes.set_ylabel(style.throughput_label("input" if panel.metric == "ttft" else "output", per_gpu=per_gpu))
     handles, labels = axes.get_legend_handles_labels()
-    order = sorted(range(len(labels)), key=lambda i: (labels[i] == "every run", -i))
+    order = sorted(range(len(labels)), key=lambda i: (labels[i] == "every point", -i))
     made = style.legend(
         axes, f"p99 {panel.metric.upper()}", handles=[handles[i] for i in order], labels=[labels[i] for i in order]
     )
@@ -160,11 +172,32 @@ def _draw_panel(axes: Axes, panel: FrontierPanel, *, per_gpu: bool) -> None:
         axes.text(0.5, 0.96, "no point meets any tier", transform=axes.transAxes, ha="center", va="top")
 
 
+def _draw_bars(axes: Axes, panel: FrontierPanel, colours: Sequence[str], *, per_gpu: bool) -> None:
+    """One ISL has no course: a bar a tier, every point beside them."""
+    for i, band in enumerate(panel.bands):
+        value = band.best[0]
+        axes.bar(i, value or 0, width=0.62, color=_tint(colours[i]), edgecolor=colours[i], linewidth=1.6, zorder=2)
+        axes.annotate(
+            "none" if value is None else f"{value:,.4g}", (i, value or 0), xytext=(0, 4), textcoords="offset points",
+            ha="center", fontsize=11,
+        )  # fmt: skip
+    rest = len(panel.bands)
+    axes.scatter([rest] * len(panel.points), [y for _, y in panel.points], s=26, color=style.GREY, zorder=3)
+    axes.set_xticks(
+        range(rest + 1), [*(band.label.replace("  ", "\n") for band in panel.bands), "every point"], fontsize=9.5
+    )
+    axes.set_xlim(-0.6, rest + 0.6)
+    axes.set_xlabel(f"p99 {panel.metric.upper()} at {isl_words(panel.isls[0])}")
+    axes.set_ylim(bottom=0)
+    axes.margins(y=0.14)
+    axes.set_ylabel(style.throughput_label("input" if panel.metric == "ttft" else "output", per_gpu=per_gpu))
+
+
 def _draw_band(axes: Axes, isls: Sequence[int], band: Band, colour: str, marker: str) -> None:
     y = [math.nan if value is None else value for value in band.best]
     met = sum(value is not None for value in band.best)
     label = band.label if met else f"{band.label}: none"
-    axes.plot(isls, y, color=colour, marker=marker, markersize=6, label=label, zorder=2.5)
+    axes.plot(isls, y, color=colour, marker=marker, markersize=6, label=label, zorder=3)
     axes.fill_between(isls, 0, y, color=_tint(colour), linewidth=0, zorder=1.5)
     # a value between two gaps has no width of its own: a thin post keeps its band visible
     for i, value in enumerate(band.best):

@@ -26,6 +26,7 @@ __all__ = [
     "MARKERS",
     "ORANGE",
     "RED",
+    "amount",
     "caption",
     "figure",
     "house",
@@ -152,6 +153,11 @@ def seconds(value: float) -> str:
     if value < 0.9995e-3:
         return f"{value * 1e6:.3g} µs"
     return f"{value * 1000:.3g} ms" if value < 0.9995 else f"{value:.3g} s" if value < 999.5 else f"{value:,.0f} s"
+
+
+def amount(value: float) -> str:
+    """A throughput or the like with three digits, whole from 1,000 on: `7.84`, `648`, `12,345`."""
+    return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
 
 
 def throughput_label(side: str, *, per_gpu: bool) -> str:

@@ -41,7 +41,7 @@ def _text(cell: Cell) -> str:
             lines.append(f"{metric.upper()} p50 {_time(p50)}, p99 {_time(p99)}")
     for side in ("input", "output"):
         if (value := cell.throughput(side)) is not None:
-            lines.append(f"{side} {value:,.4g} tok/s{'/GPU' if cell.runs[0].gpus else ''}")
+            lines.append(f"{side} {style.amount(value)} tok/s{'/GPU' if cell.runs[0].gpus else ''}")
     counts = "+".join(str(run.n) for run in cell.measured if run.n is not None)
     return "\n".join([*lines, f"n = {counts}"] if counts else lines)
 
@@ -71,7 +71,9 @@ def _frontier(group: Group, index: Index, tiers: Mapping[str, Sequence[float]] |
         for i in reversed(range(len(panel.bands))):
             band = panel.bands[i]
             hover = [
-                f"p99 {panel.metric.upper()} {band.label}\nISL {isl:,}: at best {y:,.4g} tok/s" if y is not None else ""
+                f"p99 {panel.metric.upper()} {band.label}\nISL {isl:,}: at best {style.amount(y)} tok/s"
+                if y is not None
+                else ""
                 for isl, y in zip(panel.isls, band.best, strict=True)
             ]
             name = f"p99 {panel.metric.upper()} {band.label}" + ("" if any(band.best) else ": none")
@@ -208,11 +210,14 @@ def _heatmap(group: Group, cells: Mapping[tuple[int, float], Cell], index: Index
     }
 
 
+_STATES = {"unknown": "cannot tell", "same": "no change shown"}
+
+
 def compare_chart(data: CompareData) -> Chart:
     """Ratios to the base run, with intervals; regressions are the filled red ones."""
     rows = [place.words for place in data.points]
     at = dict(zip(data.points, rows, strict=True))
-    roles = {"worse": "red", "worse?": "red", "better": "blue", "better?": "blue", "same": "grey"}
+    roles = {"worse": "red", "worse?": "red", "better": "blue", "better?": "blue", "unknown": "grey", "same": "ink"}
     panels = []
     for metric, name, more_is_worse in COMPARED:
         traces = []
@@ -233,14 +238,14 @@ def compare_chart(data: CompareData) -> Chart:
                 bars = [[_end(r.interval, i) for r in of] for i in (0, 1)]
                 traces.append(
                     _trace(
-                        f"{run}: {state.replace('?', ', not tested')}",
+                        f"{run}: {_STATES.get(state, state.replace('?', ', not tested'))}",
                         [r.ratio for r in of],
                         [at[r.place] for r in of],
                         hover,
                         role=role,
                         lines=False,
                     )
-                    | {"hollow": "?" in state, "xbars": bars, "mark": data.runs.index(run)}
+                    | {"hollow": "?" in state or state == "unknown", "xbars": bars, "mark": data.runs.index(run)}
                 )
         title = f"{name}: run / base ({'right' if more_is_worse else 'left'} is worse)"
         panels.append(_panel(name, title, "", traces) | {"rows": rows, "xlog": True, "one": True})
@@ -248,7 +253,7 @@ def compare_chart(data: CompareData) -> Chart:
         "id": "compare",
         "title": f"{' and '.join(data.runs)} against {data.base} (base)",
         "panels": panels,
-        "note": f"Marked beyond {data.threshold:.0%} where the 95 % interval excludes 1. Hollow: not tested.",
+        "note": f"Marked beyond {data.threshold:.0%} where the 95 % interval excludes 1. Hollow: not tested; grey: cannot tell.",
     }
 
 

@@ -12,7 +12,7 @@ const el = (tag, attributes = {}, ...children) => {
   return made;
 };
 const css = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const number = (value, digits = 4) => value === null || value === undefined ? "" :
-  Math.abs(value) >= 1000 ? Math.round(value).toLocaleString("en") : String(Number(value.toPrecision(digits)));
+const number = (value, digits = 3) => value === null || value === undefined ? "" :
+  Math.abs(value) >= 999.5 ? Math.round(value).toLocaleString("en") : String(Number(value.toPrecision(digits)));
 const time = value => value === null || value === undefined ? "" :
-  value < 0.9995e-3 ? `${number(value * 1e6, 3)} µs` : value < 0.9995 ? `${number(value * 1e3, 3)} ms` : `${number(value, 4)} s`;
+  value < 0.9995e-3 ? `${number(value * 1e6, 3)} µs` : value < 0.9995 ? `${number(value * 1e3, 3)} ms` : `${number(value)} s`;

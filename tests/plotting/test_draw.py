@@ -186,9 +186,9 @@ def test_draw_all_draws_every_picture_and_names_what_it_left_out(tmp_path: Path)
     assert names == [
         "frontier.png", "throughput.png", "heatmap.png", "interactivity.png", "latency-isl256.png",
         "latency-isl1024.png", "latency-isl4096.png", "distribution-isl256-osl24-conc8.png",
-        "timeline-isl256-osl24-conc8.png", "report.html",
+        "timeline-isl256-osl24-conc8.png", "slo-frontier.png", "decision.md", "report.html",
     ]  # fmt: skip
-    assert all(path.read_bytes()[:4] == b"\x89PNG" for path in drawn.files[:-1])
+    assert all(path.read_bytes()[:4] == b"\x89PNG" for path in drawn.files if path.suffix == ".png")
     assert [left.path.name for left in drawn.left_out] == ["broken.json"]
 
 
@@ -200,7 +200,7 @@ def test_broken_records_cost_their_own_pictures_only(tmp_path: Path) -> None:
     (path,) = (folder / "records").iterdir()
     path.write_bytes(b"no zip")
     drawn = draw_all(folder, tmp_path / "pictures")
-    assert len(drawn.files) == 5
+    assert len(drawn.files) == 7
     assert any("not a records file" in note for note in drawn.notes)
 
 

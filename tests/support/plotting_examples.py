@@ -11,7 +11,7 @@ import numpy as np
 
 from bench_tests.load.records import COMPLETED, Records
 
-__all__ = ["PUBLISHED", "example_records", "example_result", "write_sweep"]
+__all__ = ["PUBLISHED", "example_records", "example_result", "write_matrix", "write_sweep"]
 
 #: Result files that others published; the README beside them names source and licence.
 PUBLISHED = Path(__file__).parent / "data" / "inferencex"
@@ -186,4 +186,42 @@ def write_sweep(
                     result["records"] = f"records/{name}.npz"
                     result["steady_state"] = {"start_s": 1.6, "end_s": 4.2, "duration": 2.6}
                 (folder / f"{name}.json").write_text(json.dumps(result))
+    return folder
+
+
+#: name, GPUs, how much slower a request is, how fast it grows with the streams: small ones are cheap, wide ones quick
+MATRIX = (("tp2", 2, 1.0, 0.3), ("tp4", 4, 0.6, 0.28), ("tp8", 8, 0.4, 0.25), ("tp8-mbt32768", 8, 0.45, 0.2))
+
+
+def write_matrix(folder: Path, *, simulated: bool = True, cost: bool = True) -> Path:
+    """A folder with four configurations of one server, 2 ISLs × 4 concurrencies each; the fifth did not start."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, gpus, base, growth in MATRIX:
+        for isl in (1024, 4096):
+            for conc in (4, 16, 64, 128):
+                ttft = base * (0.1 + growth * isl * conc / 200_000)
+                tpot = base * (0.008 + growth * 0.0005 * conc)
+                result = example_result(isl, osl=128, conc=conc)
+                duration = 10 * (ttft + tpot * 128)
+                output = 128 * 10 * conc / duration
+                for key, factor in (("median", 1.0), ("p99", 1.5)):
+                    result |= {f"{key}_ttft": ttft * factor, f"{key}_tpot": tpot * (1 + (factor - 1) / 3)}
+                result |= {
+                    "ci95": {"p99_ttft": [ttft * 1.4, ttft * 1.6]}, "output_throughput": output,
+                    "input_throughput": output * isl / 128, "verdict": "PASSED", "messages": [],
+                    "config": {"name": name, "settings": {"tensor_parallel": gpus}},
+                    "start": {"load_s": 20.0 + gpus, "compile_s": 12.0, "ready_s": 45.0 + gpus},
+                    "slo_tiers": {"ttft": [0.5, 1.0, 2.0], "tpot": [0.008, 0.015, 0.03]},
+                }  # fmt: skip
+                result["slo"] = {"objectives": []}
+                result["server"] |= {"gpus": gpus, "tensor_parallel": gpus, "simulated": simulated}
+                if cost:
+                    hourly = 1e6 / (output / gpus) / 3600 * 2.5
+                    result |= {"cost_per_million_output": hourly, "cost": {"currency": "USD", "gpu_hour": 2.5}}
+                (folder / f"demo_{name}_vllm_tp{gpus}_isl{isl}_osl128_conc{conc}.json").write_text(json.dumps(result))
+    dead = example_result(1024, osl=128, conc=4, verdict="ERROR", completed=0, messages=["the server did not start"])
+    dead |= {"slo": {"objectives": []}, "slo_tiers": {}}
+    dead["config"] = {"name": "tp1", "settings": {"tensor_parallel": 1}}
+    dead["server"] |= {"gpus": 1, "tensor_parallel": 1, "simulated": simulated}
+    (folder / "demo_tp1_vllm_tp1_isl1024_osl128_conc4.json").write_text(json.dumps(dead))
     return folder
