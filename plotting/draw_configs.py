@@ -39,9 +39,14 @@ def draw_families(
             continue
         files.append(style.save(draw_slo_frontier(data, source=source), output_dir / f"slo-frontier{tail}{suffix}"))
         tables.append(decision_table(data))
+        shown = [files[-1]]
+        if len(family.configs) > 1:
+            shown.append(style.save(draw_decision(data, source=source), output_dir / f"decision{tail}{suffix}"))
+            files.append(shown[-1])
+        if suffix != ".pdf":  # relative, so that GitHub and the folder's next place show them as well
+            tables += [f"![{path.stem}]({path.name})" for path in shown]
         if len(family.configs) < 2:
             continue
-        files.append(style.save(draw_decision(data, source=source), output_dir / f"decision{tail}{suffix}"))
         for isl in family.isls[:_MOST_ISLS]:
             for measure in MEASURES:
                 if hull := hull_data(family, isl, measure):

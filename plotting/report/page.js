@@ -27,7 +27,7 @@ const COLUMNS = [
   repeated && { key: "rep", name: "repeat", of: p => p.rep },
   { key: "verdict", name: "verdict", text: true, of: p => p.verdict, verdict: true },
   { key: "n", name: "n", of: p => p.n }, { key: "failed", name: "failed", of: p => p.failed },
-  ...D.columns.map(({ key, name }) => ({ key, name, of: p => p.metrics[key] ?? null, show: time })),
+  ...D.columns.map(({ key, name, unit }) => ({ key, name, of: p => p.metrics[key] ?? null, show: unit === "s" ? time : number })),
   { key: "input", name: `input ${D.rate}`, of: p => p.input, show: number }, { key: "output", name: `output ${D.rate}`, of: p => p.output, show: number },
   // of a point that passed, the messages say only what held: they stand in its own section
   D.points.some(complaint) && { key: "message", name: "message", text: true, of: complaint, message: true },
@@ -101,6 +101,8 @@ function errorSection() {
 // --- one section a point, built when it is opened
 const facts = list => el("table", { class: "facts" }, el("tbody", {}, list.filter(([, v]) => v !== null && v !== undefined && v !== "").map(([k, v]) =>
   el("tr", {}, el("th", { scope: "row" }, k), el("td", {}, v)))));
+const grid = (heads, rows) => el("div", { class: "wide", tabindex: 0, role: "region", "aria-label": heads.join(", ") }, el("table", {}, el("thead", {}, el("tr", {}, heads.map(h => el("th", { class: "text", scope: "col" }, h)))),
+  el("tbody", {}, rows.map(row => el("tr", {}, row.map((v, i) => el("td", { class: i === row.length - 1 ? "text message" : "text" }, v)))))));
 const PHASES = { "warm-up": "--orange", "steady state": "--green", drain: "--grey" };
 function curves(c) {
   const panels = c.distribution.map(d => ({ title: d.metric, x: `${d.metric} (s, log scale)`, y: d.metric === "ITL" ? "share of gaps" : "share of requests", xlog: true, height: 300, traces: [
@@ -120,15 +122,16 @@ function curves(c) {
   return el("div", { class: "panels" }, panels.map(panelBox));
 }
 function pointBody(p) {
-  const out = [facts([["verdict", p.verdict], ["run", many ? `${D.runs[p.run]}, repeat ${p.rep}` : p.rep], ["model", p.model], ["engine", p.engine], ["GPUs", p.gpus ?? "not stated"], ["simulated", p.simulated ? "SIMULATED server" : null], ["date", p.date], ["file", p.file], ["waves", p.curves && p.curves.timeline ? p.curves.timeline.waves : p.waves], ["SLO", p.slo.map(([m, l]) => `${m} ≤ ${/^(energy|avg_power|j_per|cost)_/.test(m) ? number(l) : time(l)}`).join(", ")]])];
+  const out = [facts([["verdict", p.verdict], ["run", many ? `${D.runs[p.run]}, repeat ${p.rep}` : p.rep], ["model", p.model], ["engine", p.engine], ["GPUs", p.gpus ?? "not stated"], ["simulated", p.simulated ? "SIMULATED server" : null], ["date", p.date], ["file", p.file], ["waves", p.curves && p.curves.timeline ? p.curves.timeline.waves : p.waves], ["SLO", p.slo.map(([m, l]) => `${(D.labels[m] || [m])[0]} ≤ ${/^(energy|avg_power|j_per|cost)_/.test(m) ? number(l) : time(l)}`).join(", ")]])];
   if (p.messages.length) out.push(el("h3", {}, "Messages"), el("ul", {}, p.messages.map(m => el("li", {}, m))));
   if (p.story.length) out.push(el("h3", {}, "Where the time went"), el("ul", {}, p.story.map(s => el("li", {}, s))));
   if (p.advice.length) out.push(el("h3", {}, "What to do"), el("ul", {}, p.advice.map(a => el("li", {}, a))));
-  const checks = p.raw.validity && Array.isArray(p.raw.validity.checks) ? p.raw.validity.checks.filter(c => c && typeof c === "object") : [];
-  if (checks.length) out.push(el("h3", {}, "Validity"), el("table", {}, el("thead", {}, el("tr", {}, ["check", "figure", "limit", "unit", "passed", "in words"].map(h => el("th", { class: "text", scope: "col" }, h)))),
-    el("tbody", {}, checks.map(c => el("tr", {}, [c.name, c.figure, c.limit, c.unit, c.ok === true ? "yes" : c.ok === false ? "NO" : "", c.text].map(v => el("td", { class: "text" }, v === null || v === undefined ? "" : typeof v === "object" ? JSON.stringify(v) : v)))))));
+  if (p.checks.length) out.push(el("h3", {}, `Validity: ${p.checks.length} checks made${p.notMade.length ? `, ${p.notMade.length} not made` : ""}`),
+    grid(["check", "figure", "passed", "in words"], p.checks));
+  if (p.notMade.length) out.push(el("h3", {}, "Checks that were not made"), grid(["check", "why"], p.notMade));
   const metrics = Object.entries(p.metrics);
-  if (metrics.length) out.push(el("h3", {}, "Figures"), facts(metrics.map(([k, v]) => [k, (/_(ttft|tpot|itl|e2el)$/.test(k) ? time(v) : `${number(v)} per second`) + (p.intervals[k] ? ` (95 % interval ${time(p.intervals[k][0])} ${p.intervals[k][1] === null ? "and up" : `to ${time(p.intervals[k][1])}`})` : "")])));
+  const shown = (k, v) => (D.labels[k] || ["", ""])[1] === "s" ? time(v) : `${number(v)} ${(D.labels[k] || ["", ""])[1]}`.trim();
+  if (metrics.length) out.push(el("h3", {}, "Figures"), facts(metrics.map(([k, v]) => [(D.labels[k] || [k])[0], shown(k, v) + (p.intervals[k] ? ` (95 % interval ${shown(k, p.intervals[k][0])} ${p.intervals[k][1] === null ? "and up" : `to ${shown(k, p.intervals[k][1])}`})` : "")])));
   if (p.curves) out.push(curves(p.curves));
   for (const [name, part] of Object.entries(p.raw)) out.push(el("h3", {}, name), el("pre", { tabindex: 0 }, JSON.stringify(part, null, 1)));
   return out;
@@ -167,6 +170,8 @@ main.append(...[
   ...(D.captions.length ? D.captions : D.groups.slice(0, 6).map(g => g.caption)).map(c => el("p", { class: "note" }, c)),
   D.source ? el("p", { class: "note" }, D.source) : null,
   D.against.length ? el("section", { id: "against" }, el("h2", {}, "Against the baseline"), el("ul", {}, D.against.map(n => el("li", {}, n)))) : null,
+  ...D.decisions.map(d => el("section", { class: "decision" }, el("h2", {}, `For this SLO take that configuration${many ? `: ${D.runs[d.run]}` : ""} · ${d.title}`), el("p", { class: "note" }, d.note),
+    grid(d.columns, d.rows), d.starts.length ? grid(["configuration", "start of the server"], d.starts) : null)),
   tableSection(), errorSection(), D.compare ? chartBox(D.compare) : null, groupPick, groupBox,
   el("section", { id: "points" }, el("h2", {}, "Points"), sections),
   D.leftOut.length ? el("section", { id: "left-out" }, el("h2", {}, `Files left out: ${D.leftOut.length}`), el("ul", {}, D.leftOut.map(l => el("li", {}, `${l.file}: ${l.reason}`)))) : null,

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench_tests.errors import UsageError
-from bench_tests.figures import ECONOMY, LATENCIES, figures_where
+from bench_tests.figures import ECONOMY
 from bench_tests.results.schema import PointResult, Results
 from plotting.compare import compare_data
 from plotting.distribution import distribution_data
 from plotting.group import split
 from plotting.raw_records import load_records
+from plotting.report import words
 from plotting.report.advice import advice, story
 from plotting.report.charts import compare_chart, group_charts
 from plotting.timeline import timeline_data
@@ -77,11 +78,9 @@ def payload(
         "source": source,
         "simulated": any(point.simulated for _, point in points),
         "groups": groups,
-        "columns": [
-            {"key": f.name, "name": f.column}
-            for f in figures_where(of="request", column=True)
-            if not LATENCIES[f.latency].chat or any(f.name in point.metrics for _, point in points)
-        ],
+        "columns": words.columns([point for _, point in points]),
+        "labels": words.labels([point for _, point in points]),
+        "decisions": words.decisions(runs, tiers),
         "rate": _rate_unit([point for _, point in points]),
         "compare": comparison,
         "points": table,
@@ -156,6 +155,8 @@ def _row(run: int, point: PointResult) -> dict[str, Any]:
         "messages": list(point.messages),
         "advice": advice(point),
         "story": story(point),
+        "checks": words.checks(point),
+        "notMade": words.not_made(point),
         "waves": _waves(point),
         "metrics": {k: _short(v) for k, v in point.metrics.items() if k not in ECONOMY} if point.measured else {},
         "intervals": {k: [_short(low), _short(high)] for k, (low, high) in point.intervals.items()},
@@ -168,9 +169,9 @@ def _row(run: int, point: PointResult) -> dict[str, Any]:
 def _waves(point: PointResult) -> str:
     """What the result says of its waves: the in-step figure and the share of the start burst; "" in an open loop."""
     step, burst = point.raw.get("in_step"), point.raw.get("start_burst_share")
-    words = [f"{step:.0%} in step"] if isinstance(step, float) and point.conc > 1 else []
-    words += [f"start burst {burst:.0%} of requests"] if isinstance(burst, float) and burst else []
-    return ", ".join(words).replace("%", " %")
+    said = [f"{step:.0%} in step"] if isinstance(step, float) and point.conc > 1 else []
+    said += [f"start burst {burst:.0%} of requests"] if isinstance(burst, float) and burst else []
+    return ", ".join(said).replace("%", " %")
 
 
 def _short(value: float | None) -> float | None:

@@ -19,7 +19,7 @@ import pytest
 
 from plotting import read_folder
 from plotting.report import write_report
-from tests.support.plotting_examples import PUBLISHED, example_result, write_sweep
+from tests.support.plotting_examples import PUBLISHED, example_result, write_matrix, write_sweep
 
 Driver = Any
 HOSTILE = (
@@ -81,6 +81,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "sweep": write_report([sweep], folder / "sweep.html"),
         "compare": write_report([sweep, slower], folder / "compare.html"),
         "published": write_report([read_folder(PUBLISHED)], folder / "published.html"),
+        "matrix": write_report([read_folder(write_matrix(folder / "matrix"))], folder / "matrix.html"),
         "hostile": write_report([read_folder(hostile)], folder / "hostile.html", source=HOSTILE[0]),
     }
 
@@ -126,7 +127,7 @@ def column(driver: Driver, key: str) -> list[str]:
     ))  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["sweep", "compare", "published"])
+@pytest.mark.parametrize("name", ["sweep", "compare", "published", "matrix"])
 def test_no_console_error_and_no_request(browser: Driver, reports: dict[str, Path], name: str) -> None:
     show(browser, reports[name])
     draw_all(browser)
@@ -134,6 +135,21 @@ def test_no_console_error_and_no_request(browser: Driver, reports: dict[str, Pat
     check_quiet(browser)
     cut = browser.execute_script("return document.documentElement.scrollWidth > document.documentElement.clientWidth")
     assert not cut
+
+
+@pytest.mark.parametrize("width", [500, 1400])
+def test_the_decision_fits_its_page(browser: Driver, reports: dict[str, Path], width: int) -> None:
+    size = {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        show(browser, reports["matrix"])
+        section = browser.find_element("css selector", "section.decision")
+        assert "tp8-mbt32768" in section.text
+        assert "load 22 s" in section.text
+        wide = "return document.documentElement.scrollWidth > document.documentElement.clientWidth"
+        assert not browser.execute_script(wide)
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_hostile_files_execute_nothing(browser: Driver, reports: dict[str, Path]) -> None:

@@ -184,3 +184,50 @@ def test_keys_in_a_result_are_masked(tmp_path: Path) -> None:
     page = render_report([Results(tmp_path, (point,))])
     assert "sk-1234" not in page
     assert "Bearer x" not in page
+
+
+def test_checks_are_told_in_words_with_their_relation() -> None:
+    from bench_tests.results.formats import to_point
+    from plotting.report.words import checks, not_made
+
+    validity = {
+        "checks": [
+            {"name": "client_lag", "figure": 0.0002, "limit": 0.002, "unit": "s", "ok": True, "text": "late"},
+            {"name": "concurrency", "figure": 0.97312, "limit": 0.9, "unit": "share", "ok": True, "text": ""},
+            {"name": "failed_requests", "figure": 0.25, "limit": 0.01, "unit": "share", "ok": False, "text": "many"},
+            {"name": "requests_for_p99", "figure": 80.0, "limit": 100.0, "unit": "requests", "ok": True, "text": "few"},
+            {"name": "odd", "figure": "x", "limit": None, "unit": None, "ok": None},
+            "no check",
+        ],
+        "not_made": [{"name": "server_ttft", "why": "no metrics"}],
+    }
+    point = to_point(example_result(validity=validity), Path("x.json"))
+    assert checks(point) == [
+        ["client_lag", "200 µs ≤ 2 ms", "yes", "late"],
+        ["concurrency", "97.3 % ≥ 90 %", "yes", ""],
+        ["failed_requests", "25 % > 1 %", "NO", "many"],
+        ["requests_for_p99", "80 requests < 100 requests", "note", "few"],
+        ["odd", "x", "", ""],
+    ]
+    assert not_made(point) == [["server_ttft", "no metrics"]]
+    assert checks(to_point(example_result(validity=[1]), Path("x.json"))) == []
+
+
+def test_goodput_and_the_open_loops_latencies_are_columns_where_they_are_known() -> None:
+    from bench_tests.results.formats import to_point
+    from plotting.report.words import columns
+
+    plain = to_point(example_result(), Path("x.json"))
+    rich = to_point(example_result(request_goodput=3.0, p99_ttft_from_schedule=0.5), Path("x.json"))
+    assert {"p99_ttft_from_schedule", "request_goodput"} & {c["key"] for c in columns([plain])} == set()
+    assert {"p99_ttft_from_schedule", "request_goodput"} <= {c["key"] for c in columns([plain, rich])}
+
+
+def test_the_report_says_which_configuration_to_take(tmp_path: Path) -> None:
+    from plotting.report.words import decisions
+    from tests.support.plotting_examples import write_matrix
+
+    (found,) = decisions([read_folder(write_matrix(tmp_path))], None)
+    take = found["columns"].index("take")
+    assert len({row[take] for row in found["rows"]}) > 1
+    assert ["tp2", "load 22 s, compile 12 s, ready 47 s"] in found["starts"]
