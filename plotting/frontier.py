@@ -178,7 +178,7 @@ def _draw_bars(axes: Axes, panel: FrontierPanel, colours: Sequence[str], *, per_
         value = band.best[0]
         axes.bar(i, value or 0, width=0.62, color=_tint(colours[i]), edgecolor=colours[i], linewidth=1.6, zorder=2)
         axes.annotate(
-            "none" if value is None else f"{value:,.4g}", (i, value or 0), xytext=(0, 4), textcoords="offset points",
+            "none" if value is None else style.amount(value), (i, value or 0), xytext=(0, 4), textcoords="offset points",
             ha="center", fontsize=11,
         )  # fmt: skip
     rest = len(panel.bands)

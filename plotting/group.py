@@ -217,6 +217,9 @@ def split(points: Iterable[PointResult]) -> list[Group]:
             load = words[id(members)]["load"]
             if members[0].conc and math.isinf(members[0].request_rate) and "start " not in load:
                 words[id(members)]["load"] = ", ".join(filter(None, ("start together", load)))
+    if any(said["parallel"] for said in words.values()):
+        for members in found.values():  # beside tep8 and dep8 the plain one is said too
+            words[id(members)]["parallel"] = parallel_words(members[0].parallel)
     groups = [
         Group(
             first.model,

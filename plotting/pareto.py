@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from plotting import style
+from plotting.configs import frontier_of
 from plotting.group import Group, isl_words
 from plotting.lines import Series, draw_series
 
@@ -61,6 +62,7 @@ def draw_pareto(data: ParetoData, *, source: str = "") -> Figure:
         figure, grid = style.figure(1, 1, width=11, height=6.4)
         axes = grid[0, 0]
         draw_series(figure, axes, data.series, "ISL (tokens)")
+        _draw_hull(axes, data)
         _name_loads(axes, data)
         right = max((x for line in data.series for x in line.x), default=1.0)
         left = min((x for line in data.series for x in line.x), default=0.0)
@@ -72,13 +74,33 @@ def draw_pareto(data: ParetoData, *, source: str = "") -> Figure:
         axes.set_ylim(0, 1.1 * top or 1)
         axes.set_xlabel("interactivity = 1 / median TPOT (tok/s/user)")
         axes.set_ylabel(style.throughput_label("output", per_gpu=data.per_gpu))
+        hull = "Grey: the frontier of all lines together." if len(data.series) > 1 else "Grey: the frontier."
         style.caption(
             figure,
             f"Throughput against interactivity · {data.title}",
-            (data.caption, f"Along each line the {data.axis} changes; better is up and to the right.", source),
+            (
+                data.caption,
+                f"{_origin(axes)} Along each line the {data.axis} changes; better is up and to the right. {hull}",
+                source,
+            ),
             simulated=data.simulated,
         )
     return figure
+
+
+def _origin(axes: Axes) -> str:
+    """Where the axes begin."""
+    left = axes.get_xlim()[0]
+    return "Axes from 0." if left == 0 else f"x from {style.amount(left)}, y from 0."
+
+
+def _draw_hull(axes: Axes, data: ParetoData) -> None:
+    """What no other point beats in both, as a broad grey step behind the lines."""
+    points = [(x, y) for line in data.series for x, y in zip(line.x, line.y, strict=True) if y is not None]
+    best = [points[at] for at in frontier_of(points)]
+    axes.step(
+        [x for x, _ in best], [y for _, y in best], where="pre", color=style.INK, linewidth=7, alpha=0.14, zorder=1.5
+    )
 
 
 def _name_loads(axes: Axes, data: ParetoData) -> None:

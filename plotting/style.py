@@ -7,6 +7,7 @@ print. Sizes are chosen so that the smallest letters (9 pt on an 11 inch figure)
 from __future__ import annotations
 
 import contextlib
+import itertools
 import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
@@ -140,7 +141,8 @@ def token_axis(axes: Axes, isls: Sequence[int]) -> None:
     for isl in isls:
         if not shown or (isl - shown[-1]) / span > 0.055:
             shown.append(isl)
-    crowded = len(shown) > 6 or max(isls) > 99_999
+    nearest = min((b - a for a, b in itertools.pairwise(shown)), default=span)
+    crowded = len(shown) > 6 or max(isls) > 99_999 or nearest / span < 0.14
     axes.set_xticks(shown, [f"{isl:,}" for isl in shown], rotation=60 if crowded else 0,
                     ha="right" if crowded else "center", rotation_mode="anchor" if crowded else "default",
                     fontsize=10.5 if crowded else 11)  # fmt: skip

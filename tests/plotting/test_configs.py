@@ -15,6 +15,8 @@ from plotting.cli import main
 from plotting.configs import MEASURES, Family, families, frontier_of, hull_data
 from plotting.configs_draw import draw_decision, draw_hull, draw_slo_frontier
 from plotting.decision import Slo, decide, decision_table, share
+from plotting.frontier import draw_frontier, frontier_data
+from plotting.group import split
 from tests.plotting.test_draw import check_layout, overlap
 from tests.support.plotting_examples import PUBLISHED, write_matrix
 
@@ -42,6 +44,10 @@ def test_files_without_a_name_for_it_are_told_apart_by_what_differs(tmp_path: Pa
             shutil.copy(file, tmp_path / file.name.replace("tp8", kind))
     (found,) = families(read_folder(tmp_path).points)
     assert [config.name for config in found.configs] == ["dep8", "tep8", "tp8"]
+    assert all(
+        any(name in group.title.split(" · ") for group in split(read_folder(tmp_path).points))
+        for name in ("tp8", "tep8")
+    )
     (both,) = families(read_folder(PUBLISHED).points)
     assert [config.name for config in both.configs] == ["GLM-5-FP8", "Qwen3.5-397B-A17B"]
 
@@ -154,3 +160,24 @@ def test_compare_takes_configurations_of_one_folder(tmp_path: Path, capsys: pyte
     assert main([*arguments, "--config", "tp2", "--config", "tp3"]) == 4
     assert "--config tp3" in capsys.readouterr().err
     assert main([*arguments, "--config", "tp2"]) == 4
+
+
+def test_lengths_that_lie_close_keep_apart_and_one_length_is_bars(tmp_path: Path) -> None:
+    for isl in (1024, 2048, 10240, 16384):
+        for file in (PUBLISHED / "glm-5").glob(f"*isl{isl}_*.json"):
+            shutil.copy(file, tmp_path / file.name)
+    groups = split(read_folder(tmp_path).points)
+    check_layout(draw_frontier(frontier_data(groups)))
+    for file in tmp_path.glob("*.json"):
+        if "isl2048_" not in file.name:
+            file.unlink()
+    groups = split(read_folder(tmp_path).points)
+    words = check_layout(draw_frontier(frontier_data(groups)))
+    assert "every point" in words
+
+
+def test_rows_of_one_frontier_have_the_same_tiers() -> None:
+    data = frontier_data(split(read_folder(PUBLISHED).points))
+    limits = [[[band.limit_s for band in panel.bands] for panel in panels] for _, *panels in data.rows]
+    assert len(limits) == 2
+    assert limits[0] == limits[1]
