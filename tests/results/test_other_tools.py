@@ -90,7 +90,7 @@ def test_two_parallelisms_of_as_many_gpus_are_two_pictures(tmp_path: Path) -> No
     for sizes in ("tp8", "dep8", "tp4_pp2"):
         put(tmp_path, f"m_vllm_{sizes}_isl1024_osl128_conc8.json", vllm())
     groups = split(read_latest(tmp_path).points)
-    assert {(group.gpus, group.apart) for group in groups} == {(8, ""), (8, "dep8"), (8, "tp4 pp2")}
+    assert {(group.gpus, group.apart) for group in groups} == {(8, "tp8"), (8, "dep8"), (8, "tp4 pp2")}
     assert len({group.slug for group in groups}) == len({group.title for group in groups}) == 3
 
 
