@@ -27,6 +27,7 @@ Case = tuple[Point, int]
 Measure = Callable[[Sweep, Point, int], Awaitable[Measurement]]
 LOOK_WAVES = 3  # of a first look: the start burst, and two waves behind it
 FEWEST = 24  # requests of a first look: of fewer there is no tail
+LITTLE = 0.75  # a look at more of a point's requests saves too little
 SHARE = 3  # of an open loop's requests, a first look has one in so many
 
 
@@ -70,17 +71,17 @@ class BudgetedSweep:
         for case in list(self.left_out):  # by now more is known of how long they take
             del self.left_out[case]
             await self._look(case)
+        for longer in (self._longer, self._total):  # twice the requests settle most of what is open
+            for case in list(self.unclear):
+                self._by_a_neighbour(case)
+            for case in sorted(self.unclear, key=lambda case: self._whole_s(case[0])):
+                await self._more(case, longer(case[0]))
         for case in list(self.unclear):
-            self._by_a_neighbour(case)
-        for case in sorted(
-            self.unclear,
-            key=lambda case: self._times.seconds(case[0], self._sent(case[0], self._total(case[0]))) or 0.0,
-        ):
-            await self._more(case)
+            self._say_open(case)
 
     def words(self) -> list[str]:
         """What became of the budget, for a person: a line, and one for each kind of case that was not settled."""
-        fixed_s = sum(self._times.seconds(p, self._sent(p, self._total(p))) or 0.0 for p, _ in self._done)
+        fixed_s = sum(self._whole_s(point) for point, _ in self._done)
         saved = f", {1 - self._spent_s / fixed_s:.0%} less" if 0 < self._spent_s < fixed_s else ""
         settled_words = (
             f"budget {format_s(self.budget_s)}: {len(self._settled)} of {len(self.cases)} points settled in {format_s(self._spent_s)}; "
@@ -108,26 +109,30 @@ class BudgetedSweep:
             )
             self._done.remove(case)
             return
-        if requests == total:
+        if requests == total or self._is_settled(found, total):
             self._note(case, found)
-            return
-        if self._is_settled(found, total):
-            self._note(case, found)
-            words = f"settled by the first {requests} of {total} requests, if the others are like them"
-            self.rewritten[case] = self._rewrite(found, found.verdict.word, words)
-            return
-        self.unclear[case] = found
+        else:
+            self.unclear[case] = found
 
-    async def _more(self, case: Case) -> None:
-        total, looked = self._total(case[0]), self.unclear[case]
-        if self._fits(case, total):
-            del self.unclear[case]
-            self._note(case, await self._measured(case, total))
+    async def _more(self, case: Case, requests: int) -> None:
+        if not self._fits(case, requests):
+            del self.left_out[case]  # it was measured, by its first look
             return
-        self.left_out.pop(case, None)
-        if looked.verdict.word != ERROR:
-            words = f"too close to call by {looked.result['num_prompts']} requests, and the budget had no time for all {total}"
-            self.unclear[case] = self.rewritten[case] = self._rewrite(looked, ERROR, words)
+        found = await self._measured(case, requests)
+        if requests == self._total(case[0]) or self._is_settled(found, self._total(case[0])):
+            del self.unclear[case]
+            self._note(case, found)
+        else:
+            self.unclear[case] = found
+
+    def _say_open(self, case: Case) -> None:
+        found = self.unclear[case]
+        if found.verdict.word != ERROR:
+            words = (
+                f"too close to call by {found.result['num_prompts']} requests, and the budget had no time for all "
+                f"{self._total(case[0])}"
+            )
+            self.unclear[case] = self.rewritten[case] = self._rewrite(found, ERROR, words)
 
     def _by_a_neighbour(self, case: Case) -> None:
         """An open PASSED is settled where a heavier load of the same kind has passed, an open FAILED where a lighter failed."""
@@ -143,8 +148,13 @@ class BudgetedSweep:
                 return
 
     def _note(self, case: Case, found: Measurement) -> None:
+        """Count a measurement as settled, and say in it by how many of its requests."""
+        requests, total = int(found.result["num_prompts"]), self._total(case[0])
         if found.verdict.word != ERROR:
             self._settled[case] = found.verdict.word
+        if requests < total:
+            words = f"settled by the first {requests} of {total} requests, if the others are like them"
+            self.rewritten[case] = self._rewrite(found, found.verdict.word, words)
 
     def _fits(self, case: Case, requests: int) -> bool:
         """Whether that many requests of the point end in time, as far as is known; told in `left_out` where they don't."""
@@ -216,6 +226,15 @@ class BudgetedSweep:
         result = {**found.result, "verdict": word, "messages": list(verdict.messages)}
         write_result(found.path, result)
         return replace(found, verdict=verdict, result=result)
+
+    def _longer(self, point: Point) -> int:
+        """How many requests a second look has: twice the first one's, or all where that saves little."""
+        twice, total = 2 * look_requests(self.sweep, point), self._total(point)
+        return twice if twice <= total * LITTLE else total
+
+    def _whole_s(self, point: Point) -> float:
+        """What all requests of a point take, as far as is known."""
+        return self._times.seconds(point, self._sent(point, self._total(point))) or 0.0
 
     def _total(self, point: Point) -> int:
         return self.sweep.num_prompts(point)

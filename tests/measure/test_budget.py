@@ -82,7 +82,8 @@ def test_a_point_close_to_its_limit_is_measured_whole(tmp_path: Path) -> None:
     bench = Bench(tmp_path, lambda point: 0.997 if point == near else 0.5)
     done = bench.run(GRID, 1000.0)
     assert bench.calls[-1] == (near, 10 * near.conc)
-    assert len(bench.calls) == len(GRID) + 1
+    assert bench.calls[-2] == (near, 6 * near.conc)  # twice the first look's, before all of them
+    assert len(bench.calls) == len(GRID) + 2
     assert not done.unclear
 
 
