@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from bench_tests.compare.regression import SweepComparison
 from bench_tests.compare.words import blind_line, change_line, comparison_lines
@@ -22,8 +24,13 @@ def summary_markdown(
     baseline: Path | str | None,
     pictures: Sequence[Path],
     further: Sequence[Figure] = (),
+    folder: Path | None = None,
 ) -> str:
-    """The verdicts, what changed against the baseline, and where the pictures are."""
+    """The verdicts, what changed against the baseline, and the pictures.
+
+    `folder`: where the summary will lie, for links that hold wherever both are taken together; None: a page that can
+    show no file of this machine, such as a job's on GitHub, which is told the names.
+    """
     counts = {word: sum(m.verdict.word == word for m in measurements) for word in (PASSED, FAILED, ERROR)}
     lines = ["## LLM serving benchmark", "", ", ".join(f"{n} {word}" for word, n in counts.items() if n), ""]
     if measurements:
@@ -39,8 +46,15 @@ def summary_markdown(
     if comparison is not None:
         lines += ["", f"### Against {baseline}", "", *comparison_lines(comparison)]
     if pictures:
-        lines += ["", "### Pictures", "", *(f"- [{p.name}]({p})" for p in pictures)]
+        lines += ["", "### Pictures", "", *(_picture(path, folder) for path in pictures)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _picture(path: Path, folder: Path | None) -> str:
+    if folder is None:
+        return f"- `{path.name}`"
+    link = quote(Path(os.path.relpath(path, folder)).as_posix())
+    return f"![{path.stem}]({link})" if path.suffix in (".png", ".svg") else f"- [{path.name}]({link})"
 
 
 def github_annotations(measurements: Sequence[Measurement], comparison: SweepComparison | None) -> list[str]:

@@ -122,13 +122,16 @@ def pytest_terminal_summary_of_sweep(terminalreporter: Any, exitstatus: int, con
         except NotMeasured as why:
             say(f"no baseline kept: {why}")
     pictures = [] if state.option("--no-plot") else draw(state, say, details=False)
-    text = summary_markdown(
-        measurements, state.comparison, state.against or state.option("--baseline"), pictures, state.terminal.further
-    )
-    for file in filter(None, (state.option("--summary-md"), os.environ.get("GITHUB_STEP_SUMMARY"))):
+    compared = state.against or state.option("--baseline")
+    own, page = state.option("--summary-md"), os.environ.get("GITHUB_STEP_SUMMARY")
+    for file, place in ((own, Path(own or ".").absolute().parent), (page, None)):
+        if not file:
+            continue
         try:
             with open(file, "a", encoding="utf-8") as out:
-                out.write(text)
+                out.write(
+                    summary_markdown(measurements, state.comparison, compared, pictures, state.terminal.further, place)
+                )
         except OSError as why:
             say(f"no summary in {file}: {why.strerror}")
     if os.environ.get("GITHUB_ACTIONS") == "true":
