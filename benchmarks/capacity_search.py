@@ -25,6 +25,7 @@ from bench_tests.sweep.find import MOST_PROBES, Find
 from bench_tests.sweep.profile import Profile, load_profile
 from bench_tests.sweep.slo import Slo
 from bench_tests.verdict.early import Criterion, EarlyVerdict
+from benchmarks._page import put
 
 __all__ = ["Server", "search"]
 
@@ -162,9 +163,7 @@ def main() -> int:
     text, good = report(10 if options.quick else options.tries, options.seed)
     print(text)
     if options.docs:
-        page = options.docs / "statistics.md"
-        before, rest = page.read_text(encoding="utf-8").split(BEGIN)
-        page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.split(END)[1]}", encoding="utf-8")
+        put(options.docs, BEGIN, END, text)
     return 0 if good else 1
 
 

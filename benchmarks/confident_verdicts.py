@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from bench_tests.verdict.confidence import quantile_interval, verdict_of_counts
 from bench_tests.verdict.dependence import dependence
 from bench_tests.verdict.sequential import SequentialJudge
+from benchmarks._page import put
 
 __all__ = ["FAMILIES", "Family", "coverage", "verdicts"]
 
@@ -223,9 +224,7 @@ def main() -> int:
     if options.out:
         options.out.write_text(text + "\n", encoding="utf-8")
     if options.docs:
-        page = options.docs / "statistics.md"
-        before, rest = page.read_text(encoding="utf-8").split(BEGIN)
-        page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.split(END)[1]}", encoding="utf-8")
+        put(options.docs, BEGIN, END, text)
     return 0 if good else 1
 
 

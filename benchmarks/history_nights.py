@@ -23,6 +23,7 @@ from bench_tests.compare.history.trend import ALPHA, BASELINE, trend_of
 from bench_tests.compare.regression import compare_sweeps
 from bench_tests.compare.samples import Origin, PointRuns, RunSample
 from bench_tests.sweep.settings import COMPARED
+from benchmarks._page import put
 
 __all__ = ["first_alarm", "nights"]
 
@@ -136,9 +137,7 @@ def main() -> int:
     text, good = report(10 if options.quick else options.tries, options.seed)
     print(text)
     if options.docs:
-        page = options.docs / "statistics.md"
-        before, rest = page.read_text(encoding="utf-8").split(BEGIN)
-        page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.split(END)[1]}", encoding="utf-8")
+        put(options.docs, BEGIN, END, text)
     return 0 if good else 1
 
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench_tests.compare.history.store import read_history
+from benchmarks._page import put
 
 __all__ = ["Night", "night"]
 
@@ -127,9 +128,7 @@ def main() -> int:
         text, good = report(aa, slowed, options.keep or Path(folder))
     print(text)
     if options.docs:
-        page = options.docs / "statistics.md"
-        before, rest = page.read_text(encoding="utf-8").split(BEGIN)
-        page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.split(END)[1]}", encoding="utf-8")
+        put(options.docs, BEGIN, END, text)
     return 0 if good else 1
 
 

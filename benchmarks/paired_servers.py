@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from bench_tests.compare.change import SweepComparison
 from bench_tests.compare.paired import ORDERS, compare_paired
 from bench_tests.compare.samples import PointRuns, RunSample
+from benchmarks._page import put
 
 __all__ = ["comparison"]
 
@@ -100,9 +101,7 @@ def main() -> int:
     text, good = report(20 if options.quick else options.tries, options.seed)
     print(text)
     if options.docs:
-        page = options.docs / "statistics.md"
-        before, rest = page.read_text(encoding="utf-8").split(BEGIN)
-        page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.split(END)[1]}", encoding="utf-8")
+        put(options.docs, BEGIN, END, text)
     return 0 if good else 1
 
 

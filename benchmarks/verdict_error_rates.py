@@ -41,6 +41,7 @@ from benchmarks._comparison import (
 )
 from benchmarks._error_rate_runs import DISTRIBUTIONS, coverage
 from benchmarks._not_judged import CELLS, DAY, Cell, needed, rows_of_cells
+from benchmarks._page import put
 from benchmarks._pieces import in_order, simulate
 from benchmarks._power_picture import draw
 
@@ -281,9 +282,7 @@ def main(argv: list[str] | None = None) -> int:
     if options.docs and missing:
         parser.error(f"--docs: not renewed without {', '.join(missing)}")
     if options.docs:
-        page = options.docs / "statistics.md"
-        before, rest = page.read_text(encoding="utf-8").split(BEGIN)
-        page.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+        put(options.docs, BEGIN, END, text.rstrip("\n"))
     return 0 if all(target[-1] for target in report.targets) else 1
 
 

@@ -88,7 +88,7 @@ class BudgetedSweep:
             f"all requests of these points would have taken about {format_s(fixed_s)}{saved}"
         )
         found = [settled_words]
-        for what, cases in (("too close to call", self.unclear), ("left out", self.left_out)):
+        for what, cases in (("too close to call or not measured", self.unclear), ("left out", self.left_out)):
             if cases:
                 found.append(
                     f"{what}: {', '.join(self._name(case) for case in cases)}; more time and --resume measure them"
