@@ -130,11 +130,9 @@ def _not_slower(comparison: SweepComparison) -> list[str]:
                 f"{'lower' if worst.higher_is_better else 'slower'} by more than {_size(_own_way(worst, worst.at_most))}"
             )
         if unclear:
-            best, worst = min(unclear, key=lambda c: c.visible), max(unclear, key=lambda c: c.visible)
-            lines.append(
-                f"points: {label_of(metric)} at {len(unclear)} of {len(of)}: cannot tell; would see "
-                f"{_seen(best)} at {best.point}, {_seen(worst)} at {worst.point}"
-            )
+            ends = dict.fromkeys((min(unclear, key=lambda c: c.visible), max(unclear, key=lambda c: c.visible)))
+            seen = ", ".join(f"{_seen(c)} at {c.point}" for c in ends)
+            lines.append(f"points: {label_of(metric)} at {len(unclear)} of {len(of)}: cannot tell; would see {seen}")
     return lines
 
 
