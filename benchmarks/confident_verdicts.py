@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bench_tests.verdict.confidence import quantile_interval, verdict_of_counts
-from bench_tests.verdict.dependence import dependence
+from bench_tests.verdict.confidence import quantile_interval
+from bench_tests.verdict.counts import shared, verdict_of_counts
 from bench_tests.verdict.sequential import SequentialJudge
 from benchmarks._page import put
 
@@ -84,6 +84,20 @@ def skewed(rng: np.random.Generator, n: int, conc: int, icc: float) -> Floats:
     ]
 
 
+def scaled(rng: np.random.Generator, n: int, conc: int, icc: float) -> Floats:
+    """Waves differ in how far their requests spread: a log-normal scale, shared by the wave where anything is."""
+    count = -(-n // conc)
+    scale = np.exp(0.5 * rng.normal(0, 1, (count, 1 if icc else conc)))
+    return np.ravel(normal(rng, count * conc, conc, icc).reshape(count, conc) * scale)[:n]
+
+
+def stalls(rng: np.random.Generator, n: int, conc: int, icc: float) -> Floats:
+    """One wave in twenty stalls as a whole, by six standard deviations; the others share a normal part."""
+    count = -(-n // conc)
+    hit = rng.random((count, 1 if icc else conc)) < 0.05
+    return np.ravel(normal(rng, count * conc, conc, icc).reshape(count, conc) + 6 * hit)[:n]
+
+
 @dataclass(frozen=True)
 class Family:
     """A kind of dependence: draws log latencies in units of SIGMA, shape (n,)."""
@@ -98,9 +112,11 @@ FAMILIES = {
     "misaligned": Family("the same, waves begin anywhere", misaligned, tuned=True),
     "remembered": Family("shared part drifts, 0.8 from wave to wave", remembered, tuned=True),
     "half remembered": Family("shared part drifts, 0.5 from wave to wave", partial(remembered, phi=0.5)),
-    "heavy": Family("slow waves are slow as a whole, t(3)", heavy),
+    "heavy": Family("slow waves are slow as a whole, t(3)", heavy, tuned=True),
     "staircase": Family("latency rises with the place in the wave", staircase),
     "skewed": Family("exponential parts", skewed),
+    "scaled": Family("waves differ in their spread, log-normal", scaled),
+    "stalls": Family("one wave in twenty stalls as a whole", stalls),
 }
 
 
@@ -122,7 +138,7 @@ def verdicts(family: str, conc: int, icc: float, tries: int, seed: int) -> Count
         for factor in (1, 1.2, 0.8):
             limit = float(truth * factor)
             over = float((values > limit).sum())
-            fixed = verdict_of_counts(over, over, n, 1 - Q, 0.025, dependence(values, Q, conc, limit))
+            fixed = verdict_of_counts(over, over, n, 1 - Q, 0.025, shared(values, Q, limit, conc))
             judge = SequentialJudge(Q, limit, max_requests=n, block=conc)
             count[f"fixed {factor} {fixed}"] += 1
             count[f"sequential {factor} {judge.update(values)}"] += 1

@@ -17,20 +17,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bench_tests.errors import NotMeasured
-from bench_tests.verdict.dependence import (
-    INDEPENDENT,
-    Dependence,
-    chance_of_at_least,
-    chance_of_at_most,
-    count_at,
-    dependence,
-)
+from bench_tests.verdict.counts import Verdict, shared, verdict_of_counts
+from bench_tests.verdict.dependence import INDEPENDENT, count_at, dependence
 from bench_tests.verdict.noise import RunNoise
 
 __all__ = ["Interval", "Judgement", "Verdict", "design_effect", "fewest_requests", "judge", "mean_interval",
-           "quantile_interval", "verdict_of_counts"]  # fmt: skip
+           "quantile_interval"]  # fmt: skip
 
-Verdict = Literal["PASS", "FAIL", "INSUFFICIENT"]
 Floats = NDArray[np.float64]
 MOST_REQUESTS = 100_000  # "how many more would decide" beyond this is no advice
 
@@ -216,18 +209,6 @@ def design_effect(values: ArrayLike, block: int) -> float:
     return max(1.0, 1 + (block - 1) * rho)
 
 
-def verdict_of_counts(
-    within: float, beyond: float, n: int, share: float, tail: float, of: Dependence = INDEPENDENT
-) -> Verdict:
-    """PASS when so few of n over the limit are improbable (≤ `tail`) if `share` of them are in truth, FAIL when so many.
-
-    `within`, `beyond`: how many lie over the limit less its margin, and over the limit and its margin.
-    """
-    if chance_of_at_least(beyond, n, share, of) <= tail:
-        return "FAIL"
-    return "PASS" if chance_of_at_most(within, n, share, of) <= tail else "INSUFFICIENT"
-
-
 def _first(decides: Callable[[int], bool], start: int) -> int | None:
     """The smallest n > start at which `decides(n)`, by doubling and halving; None when MOST_REQUESTS do not."""
     low, high = start, max(start + 1, 2)
@@ -256,10 +237,9 @@ def judge(
 
     "point": numpy's linear percentile ≤ limit is PASS, else FAIL. "confident": the exact test of the number of requests
     over the limit against the share 1 − q, each error at (1 − level)/2: PASS when so few are clearly fewer, FAIL when
-    so many are clearly more, else INSUFFICIENT. It is the question of whether the quantile's interval lies on one side
-    of the limit, without the interval's interpolation.
+    so many are clearly more, else INSUFFICIENT.
     `block`: the values are in the order of sending, and so many go through the server together: the count's
-    distribution is that of requests which share what `dependence` finds. None: they are independent.
+    distribution is that of requests which share what `counts.shared` finds. None: they are independent.
     `noise` with `runs`: how the quantity was measured to move from run to run, for the values of `runs` runs together;
     PASS then needs the limit / exp(margin), FAIL the limit · exp(margin). Without it the verdict is about this load of
     this start of the server and says nothing about the next.
@@ -277,17 +257,17 @@ def judge(
     if mode != "confident":
         raise ValueError(f"mode={mode!r}: point or confident was expected")
     margin = noise.margin(runs, level) if noise else 0.0
-    of = dependence(array, q, block, limit) if block else INDEPENDENT
+    what = shared(array, q, limit, block, limit * math.exp(-margin))
     beyond = float((array > limit * math.exp(margin)).sum())
     within = float((array > limit * math.exp(-margin)).sum())
     told += f", {share:.3g} of them allowed"
-    if of.design > 1:
-        told += f"; {n} requests that share their waves are worth {n / of.design:.0f}"
+    if (design := (what.of if beyond > n * share else what.careful).design) > 1:
+        told += f"; {n} requests that share their waves are worth {n / design:.0f}"
     if noise:
         told += f"; from run to run {noise.sd:.1%} ({noise.source}): margin {math.expm1(margin):.1%}, runs: {runs}"
 
     def decided(total: int) -> Verdict:
-        return verdict_of_counts(within * total / n, beyond * total / n, total, share, tail, of)
+        return verdict_of_counts(within * total / n, beyond * total / n, total, share, tail, what)
 
     verdict = decided(n)
     if verdict != "INSUFFICIENT":

@@ -21,6 +21,8 @@ FEWEST_BLOCKS = 10  # a longer block must leave so many, or its correlation is a
 LONGER = 1.5  # standard errors by which a block of twice the length must be worth less
 PERSISTS = 1.64  # standard errors of the correlation of neighbouring blocks: a one-sided test at 5 %
 FAR = 1e-4  # the chance with which a slow drift that is still believed would take a request across the limit
+DEEPER = (5, 10)  # times the share of those over: how deep the tail is looked into for how it is bound together
+DOUBT = 0.1  # the chance that waves share more than is taken carefully, where they share a normal part
 OFFSETS = 4  # places at which a wave may begin: those that failed are gone from the order of sending
 STEP = 0.005  # the correlation is rounded up to this: the distributions of counts are kept
 
@@ -68,6 +70,32 @@ def _exceedance_icc(rho: float, share: float) -> float:
     return float(end / 2 * (weights @ np.exp(-z * z / (1 + np.sin(angle)))) / (2 * math.pi) / (share * (1 - share)))
 
 
+@lru_cache(maxsize=64)
+def _exceedance_iccs(share: float) -> tuple[Floats, Floats]:
+    rho = np.linspace(0, 1, 101)
+    return rho, np.array([_exceedance_icc(float(r), share) for r in rho])
+
+
+def _score_correlation(icc: float, share: float) -> float:
+    """The inverse of `_exceedance_icc`: the correlation of normal scores of which `icc` is that of "over"."""
+    rho, found = _exceedance_iccs(share)
+    return float(np.interp(icc, found, rho))
+
+
+def _at_most(rho: float, count: int, block: int) -> float:
+    """Upper confidence limit (chance of being below the truth: DOUBT) of an intraclass correlation of `count` blocks.
+
+    Formula: (F/f − 1) / (F/f + b − 1) with F = (1 + (b − 1)·ρ) / (1 − ρ) of blocks of b, the analysis of variance's, and
+    f the DOUBT quantile of F(count − 1, count·(b − 1)) (Searle 1971).
+    """
+    from scipy.special import fdtri
+
+    if rho <= 0 or rho >= 1 or count < 2:
+        return rho
+    ratio = (1 + (block - 1) * rho) / (1 - rho) / float(fdtri(count - 1, count * (block - 1), DOUBT))
+    return (ratio - 1) / (ratio + block - 1)
+
+
 def _normal_scores(values: Floats) -> Floats:
     from scipy.special import ndtri
 
@@ -107,7 +135,7 @@ def _drifts_across(values: Floats, block: int, limit: float) -> bool:
     return bool(values.min() - reach <= limit <= values.max() + reach)
 
 
-def dependence(values: Floats, q: float, block: int, limit: float | None = None) -> Dependence:
+def dependence(values: Floats, q: float, block: int, limit: float | None = None, careful: bool = False) -> Dependence:
     """What requests share that were sent one after the other, as far as the q-quantile is concerned.
 
     `values`: in the order of sending, shape (n,); `block`: how many go through the server together (the concurrency of
@@ -117,6 +145,8 @@ def dependence(values: Floats, q: float, block: int, limit: float | None = None)
     third what a few requests in the tail are too few to show. Blocks grow while that makes n worth clearly less, and by
     the correlation of neighbouring blocks where it is significant: a drift slower than a wave. Not where that drift is
     too small to take any request across the limit: requests over it then come and go with their waves.
+    `careful`: the third is the upper confidence limit of the largest of what the scores and the tail further in say,
+    because few waves that happen to be alike would otherwise pass for independent ones.
     Fewer than three blocks say nothing: independent.
     """
     if len(values) < 3 * block or values.min() == values.max():
@@ -138,6 +168,11 @@ def dependence(values: Floats, q: float, block: int, limit: float | None = None)
     cuts = [float(np.partition(values, int(n * q) - 1)[int(n * q) - 1])] if int(n * q) else []
     cuts += [] if limit is None else [limit]
     over = [_icc((values > cut).astype(np.float64)[-start:], block) for cut in cuts]
+    if careful:
+        for deep in (times * share for times in DEEPER if times * share <= 0.5):
+            above = values > np.partition(values, -int(n * deep) - 1)[-int(n * deep) - 1]
+            rho = max(rho, _score_correlation(_icc(above.astype(np.float64)[-start:], block), deep))
+        rho = _at_most(rho, max(2, (n + start) // (block * persistence)), block)
     icc = max(_exceedance_icc(rho, min(share, q)), *over, 0.0)
     return Dependence(block * persistence, min(math.ceil(icc / STEP - 1e-9) * STEP, 1 - STEP))
 

@@ -12,8 +12,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bench_tests.verdict.confidence import Verdict, verdict_of_counts
-from bench_tests.verdict.dependence import INDEPENDENT, dependence
+from bench_tests.verdict.counts import Verdict, shared, verdict_of_counts
 from bench_tests.verdict.noise import RunNoise
 
 __all__ = ["SequentialJudge", "planned_looks"]
@@ -94,9 +93,10 @@ class SequentialJudge:
     def _look(self, at: int) -> None:
         last = not self._looks
         values = self._values[:at]
-        of = dependence(values, self.q, self.block, self.limit) if self.block else INDEPENDENT
+        what = shared(values, self.q, self.limit, self.block, self._within)
         within, beyond = float((values > self._within).sum()), float((values > self._beyond).sum())
-        found = verdict_of_counts(within, beyond, at, 1 - self.q, self._last_tail if last else self._tail, of)
+        tail = self._last_tail if last else self._tail
+        found = verdict_of_counts(within, beyond, at, 1 - self.q, tail, what)
         if found != "INSUFFICIENT":
             self.verdict, self.decided_at = found, at
         elif last:

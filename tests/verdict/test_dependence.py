@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import betabinom, binom
 
 from bench_tests.verdict.dependence import (
+    DOUBT,
     INDEPENDENT,
     Dependence,
     chance_of_at_least,
@@ -53,6 +54,33 @@ def test_dependence_is_found_at_the_quantile_that_is_judged() -> None:
     # of normal scores with 0.5, the correlation of "over the p99" is 0.12, of "over the median" 0.33
     assert 0.1 <= np.median(found) <= 0.2
     assert 0.28 <= np.median([dependence(waves(rng, 60, 32, 0.5), 0.5, 32).icc for _ in range(30)]) <= 0.42
+
+
+def test_a_careful_estimate_is_rarely_below_the_truth() -> None:
+    """30 waves of 64, normal scores with 0.5: the correlation of "over the p99" is 0.12; DOUBT below it, or fewer."""
+    rng = np.random.default_rng(8)
+    plain, careful = [], []
+    for _ in range(200):
+        values = waves(rng, 30, 64, 0.5)
+        plain.append(dependence(values, 0.99, 64, 20.0).icc)
+        careful.append(dependence(values, 0.99, 64, 20.0, careful=True).icc)
+    assert all(a >= b for a, b in zip(careful, plain, strict=True))
+    assert np.mean(np.array(careful) < 0.12) <= DOUBT
+    assert np.median(careful) < 0.4
+
+
+def test_a_tail_that_is_bound_together_more_tightly_is_taken_more_carefully(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slow waves are slow as a whole: the tail further in tells more of those beyond the p99 than all values do."""
+    rng = np.random.default_rng(9)
+    runs = []
+    for _ in range(60):
+        scale = np.sqrt(rng.chisquare(3, (30, 1)) / 3)
+        runs.append(np.exp(0.05 * (rng.normal(0, 0.45, (30, 1)) + rng.normal(0, 0.9, (30, 64))) / scale).ravel())
+    deep = [dependence(values, 0.99, 64, 2.0, careful=True).icc for values in runs]
+    monkeypatch.setattr("bench_tests.verdict.dependence.DEEPER", ())
+    shallow = [dependence(values, 0.99, 64, 2.0, careful=True).icc for values in runs]
+    assert all(a >= b for a, b in zip(deep, shallow, strict=True))
+    assert np.mean(deep) > 1.2 * np.mean(shallow)
 
 
 def test_independent_requests_are_worth_nearly_all_of_n() -> None:

@@ -82,12 +82,23 @@ def test_no_request_says_nothing() -> None:
     assert SequentialJudge(0.99, 2.0, max_requests=100).update([]) is None
 
 
+WAVES = np.repeat(np.random.default_rng(5).lognormal(0, 0.1, 100), 16)  # the slowest of 1,600 requests: 1.25
+
+
 def test_correlated_batches_take_longer() -> None:
-    waves = np.repeat(np.random.default_rng(5).lognormal(0, 0.1, 100), 16)
+    naive = SequentialJudge(0.99, 1.33, max_requests=5000)
+    aware = SequentialJudge(0.99, 1.33, max_requests=5000, block=16)
+    assert naive.update(WAVES) == "PASS"
+    assert aware.update(WAVES) is None
+
+
+def test_a_limit_out_of_the_waves_reach_takes_no_longer() -> None:
     naive = SequentialJudge(0.99, 2.0, max_requests=5000)
     aware = SequentialJudge(0.99, 2.0, max_requests=5000, block=16)
-    assert naive.update(waves) == "PASS"
-    assert aware.update(waves) is None
+    assert naive.update(WAVES) == aware.update(WAVES) == "PASS"
+    assert aware.decided_at is not None
+    assert naive.decided_at is not None
+    assert aware.decided_at < 1.3 * naive.decided_at
 
 
 def test_run_noise_moves_the_limits() -> None:
