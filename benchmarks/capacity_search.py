@@ -57,11 +57,16 @@ def _find(attain: float | None) -> Find:
     return Find("conc", 1, 256, 0.05, attain)
 
 
-def probe(rng: np.random.Generator, server: Server, conc: int, limit_s: float, attain: float | None) -> Probe:
+def probe(
+    rng: np.random.Generator, server: Server, conc: int, limit_s: float, attain: float | None, look: bool
+) -> Probe:
     """What the judge says of one load."""
     find = _find(attain)
-    profile = find.profile(_profile(limit_s), find.point(1024, 128, conc))
+    profile = find.profile(_profile(limit_s), find.point(1024, 128, conc), look)
     slo = profile.slo
+    if look:
+        seen = server.draw(rng, conc, profile.num_prompts(find.point(1024, 128, conc)))
+        return Probe(conc, "looked", len(seen), over=math.log(float(np.quantile(seen, 0.99)) / limit_s))
     objectives = slo.objectives(find.point(1024, 128, conc))
     criterion = Criterion(objectives, slo.level, attain, {"tpot": limit_s} if attain else {}, 128, slo.first)
     judge = EarlyVerdict(criterion, slo.max_requests, conc, burst=False)
@@ -89,7 +94,7 @@ def search(
     limit_s = (BASE_S + PER_SEQ_S * capacity) * math.exp(quantile * server.sigma)
     found, total = Search(_find(attain)), 0
     while (load := found.next()) is not None:
-        told = probe(rng, server, int(load), limit_s, attain)
+        told = probe(rng, server, int(load), limit_s, attain, found.look)
         total += told.n
         found.tell(told)
     return Capacity.of(1024, 128, found), total
@@ -139,7 +144,7 @@ def report(tries: int, seed: int) -> tuple[str, bool]:
             count["undecided"] += bool(found.why_not)
             if found.lo and found.hi:
                 widths.append(found.hi / found.lo - 1)
-            probes.append(len(found.probes))
+            probes.append(sum(p.word != "looked" for p in found.probes))
             used += total
         width = float(np.median(widths))
         share = used / tries / grid_requests(width)

@@ -11,13 +11,14 @@ from bench_tests.sweep.find import MOST_PROBES, Find
 
 __all__ = ["Capacity", "Probe", "Search", "Word", "narrow"]
 
-Word = Literal["within", "beyond", "unclear"]
+Word = Literal["within", "beyond", "unclear", "looked"]
 
 
 @dataclass(frozen=True)
 class Probe:
     """One load that was tried: `word` says on which side of the limit it was found; `n` requests, `took_s` seconds.
 
+    "unclear": too close to call; "looked": too few requests to prove anything, and none were meant to.
     `over`: how far its figure lies beyond the limit, on a scale that is about straight over the log of the load (below 0:
     within); an estimate that proves nothing, and says where to look next.
     """
@@ -34,7 +35,7 @@ class Probe:
     @property
     def leans_beyond(self) -> bool:
         """On which side it is, or seems to be."""
-        return self.over > 0 if self.word == "unclear" else self.word == "beyond"
+        return self.word == "beyond" or (self.word != "within" and self.over > 0)
 
     def as_dict(self) -> dict[str, Any]:
         return dict(self.__dict__)
@@ -43,10 +44,11 @@ class Probe:
 class Search:
     """Which load is tried next. Geometric growth from the low end until one is beyond; then both ends of the interval.
 
-    Tell it what each load was found to be. Where the limit lies is estimated from the two loads around it (a straight line
-    of `over`), and the end that is further from there is tried next, half of `within` beside the estimate; twice as far each
-    time that is too close to call. Once an estimate was wrong, it is bisection on a log scale until the two are close. It never
-    takes more than `most` probes.
+    Tell it what each load was found to be. While loads grow, a look is enough (`look`): one that seems to be within need not be
+    proven, one that seems to be beyond is tried again. Where the limit lies is estimated from the two loads around it (a
+    straight line of `over`), and the end that is further from there is tried next, half of `within` beside the estimate;
+    twice as far each time that is too close to call. Once an estimate was wrong, it is bisection on a log scale until the
+    two are close. It never takes more than `most` probes, looks apart.
     """
 
     def __init__(self, find: Find, most: int = MOST_PROBES) -> None:
@@ -55,6 +57,7 @@ class Search:
         self.growth = _growth(find.high / find.low, find.within, most)
         self.aimed: Word | None = None  # what the last load was expected to be
         self.missed = False  # once it was not
+        self.look = False  # whether a look at the last load is enough
 
     def tell(self, probe: Probe) -> None:
         self.probes.append(probe)
@@ -85,18 +88,23 @@ class Search:
 
     def next(self) -> float | None:
         """The next load; None when the search is over."""
-        if len(self.probes) >= self.most or self.narrow or self.contradiction:
+        if sum(probe.word != "looked" for probe in self.probes) >= self.most or self.narrow or self.contradiction:
             return None
+        self.look = False
         load = self._next()
         return None if load is None else float(load)
 
     def _next(self) -> float | None:
+        if self.probes and self.probes[-1].word == "looked" and self.probes[-1].leans_beyond:
+            return self.probes[-1].load
         below = [probe for probe in self.probes if not probe.leans_beyond]
         above = [probe for probe in self.probes if probe.leans_beyond]
         if not above and max((probe.load for probe in below), default=0.0) < self.find.high:
             self.aimed = None
             steps = len(below) + 1
-            return min(self._round(self.find.low * self.growth**steps), self.find.high)
+            load = min(self._round(self.find.low * self.growth**steps), self.find.high)
+            self.look = self.find.looks and load < self.find.high
+            return load
         if not below:
             middle = self._round(math.sqrt(self.find.low * min(probe.load for probe in above)))
             if self._new(middle) and not narrow(self.find, self.find.low, min(probe.load for probe in above)):
@@ -135,7 +143,7 @@ class Search:
         return None
 
     def _new(self, load: float) -> bool:
-        return load not in [probe.load for probe in self.probes]
+        return load not in [probe.load for probe in self.probes if probe.word != "looked"]
 
     def _round(self, load: float, down: bool | None = None) -> float:
         """A load as it can be asked for: a whole number, down or up where that is said; or four significant digits."""
@@ -243,13 +251,15 @@ class Capacity:
     def words(self) -> str:
         """The outcome in one line."""
         n, took = sum(p.n for p in self.probes), sum(p.took_s for p in self.probes)
+        tried = sum(p.word != "looked" for p in self.probes)
+        looks = f" and {len(self.probes) - tried} looks" if tried < len(self.probes) else ""
         wide = ""
         if self.lo is not None and self.hi is not None and not self.narrow:
             unclear = [self.find.say(p.load) for p in self.probes if p.word == "unclear"]
-            why = f"too close to call: {', '.join(unclear)}" if unclear else f"after {len(self.probes)} probes"
+            why = f"too close to call: {', '.join(unclear)}" if unclear else f"after {tried} probes"
             wide = f"; wider than the {self.find.within:.3g} asked ({why})"
         least = f"; {self.find.say(self.find.least)} wanted" if self.find.least is not None else ""
-        return f"{self.name}: {self.interval} (95 % sure, {len(self.probes)} probes, n={n}, {took:.0f} s{wide}){least}"
+        return f"{self.name}: {self.interval} (95 % sure, {tried} probes{looks}, n={n}, {took:.0f} s{wide}){least}"
 
     @property
     def narrow(self) -> bool:

@@ -34,14 +34,14 @@ async def find_capacity(sweep: Sweep, find: Find, start: Point, measure: Measure
     while not broken and (load := search.next()) is not None:
         point = replace(find.point(start.isl, start.osl, load), config=start.config)
         mine = copy.copy(sweep)  # the same server, seed and running number of prompts
-        mine.profile = find.profile(sweep.profile, point)
+        mine.profile = find.profile(sweep.profile, point, search.look)
         mine.name_ends = "_probe"
         for run in range(1, TRIES + 1):
             try:
                 found = await measure(mine, point, run)
             finally:
                 sweep.serial, sweep.vocab_size = mine.serial, mine.vocab_size
-            probe = probe_of(found, load)
+            probe = probe_of(found, load, search.look)
             if probe is not None:
                 break
         if probe is None:
@@ -53,14 +53,16 @@ async def find_capacity(sweep: Sweep, find: Find, start: Point, measure: Measure
     return capacity
 
 
-def probe_of(found: Measurement, load: float) -> Probe | None:
-    """A measurement as the search takes it; None where it says nothing of the server."""
+def probe_of(found: Measurement, load: float, look: bool = False) -> Probe | None:
+    """A measurement as the search takes it, `look`: which was to prove nothing; None where it says nothing of the server."""
     result = found.result
     validity = result.get("validity") or {}
     doubted = any(not check.get("ok", True) for check in validity.get("checks", ()))
     word: Any = {PASSED: "within", FAILED: "beyond"}.get(found.verdict.word, "unclear")
     if word == "unclear" and (doubted or not validity.get("checks")):
         return None
+    if look:
+        word = "looked"
     figures = {name: float(result[name]) for name in FIGURES if isinstance(result.get(name), int | float)}
     return Probe(
         load, word, int(result.get("num_prompts") or 0), float(result.get("duration") or 0.0),

@@ -18,6 +18,8 @@ BETWEEN = {"conc": "1:256", "rate": "0.25:64"}
 ERROR = 0.05  # chance of an interval that does not hold the capacity
 FEWEST_REQUESTS = 2000  # what a probe may take, at least: its p99 is then judged to about ±0.3 sd of a latency
 WAVES = 16  # likewise, times the concurrency
+LOOK_WAVES = 5  # of a look: the first are those of streams that find their order
+LOOK_REQUESTS = 40  # at least
 
 
 def share(text: str, where: str = "value") -> float:
@@ -82,8 +84,15 @@ class Find:
         """`conc 16`, `rate 8/s`."""
         return f"conc {number(load)}" if self.whole else f"rate {number(load)}/s"
 
-    def profile(self, profile: Profile, point: Point) -> Profile:
+    @property
+    def looks(self) -> bool:
+        """Whether a short look shows where a load lies. A rate that is too high shows itself only with time."""
+        return self.whole and self.attain is None
+
+    def profile(self, profile: Profile, point: Point, look: bool = False) -> Profile:
         """The profile of one probe: confident, ended as soon as it is clear, its streams begun one by one.
+
+        `look`: as many requests as show on which side a load seems to lie, judged by their figures; they prove nothing.
 
         Each probe has an equal part of the error of the whole search: whatever the probes before it made it be, an interval
         without the truth has a chance of at most the sum. An objective can be broken by chance as well as any other.
@@ -99,6 +108,9 @@ class Find:
             validity = replace(validity, max_failed_share=1.0)
         slo = replace(slo, mode="confident", max_requests=budget, attain=self.attain, level=level, first=first)
         load = replace(profile.load, start="staggered") if self.whole else profile.load
+        if look:
+            slo = replace(profile.slo, mode="point", max_requests=0)
+            load = replace(load, num_prompts=min(budget, max(LOOK_REQUESTS, LOOK_WAVES * point.conc)))
         return replace(profile, slo=slo, validity=validity, load=load)
 
     @staticmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 
 from bench_tests.compare.capacity import Capacity, Probe, Search
 from bench_tests.sweep.find import Find
+from bench_tests.sweep.profile import load_profile
+from bench_tests.sweep.slo import Slo
 
 CONC = Find("conc", 1, 256)
 
@@ -27,9 +30,14 @@ def run(find: Find, truth: float, band: float = 0.0) -> Search:
     while (load := search.next()) is not None:
         assert find.low <= load <= find.high
         assert not find.whole or load.is_integer()
-        assert load not in [p.load for p in search.probes], "a load is tried once"
-        search.tell(probe(load, truth, band))
+        assert load not in [p.load for p in search.probes if p.word != "looked"], "a load is tried once"
+        found = probe(load, truth, band)
+        search.tell(Probe(load, "looked", over=found.over) if search.look else found)
     return search
+
+
+def proofs(search: Search) -> int:
+    return sum(p.word != "looked" for p in search.probes)
 
 
 @settings(max_examples=300, deadline=None)
@@ -38,7 +46,7 @@ def run(find: Find, truth: float, band: float = 0.0) -> Search:
 )
 def test_the_interval_holds_the_truth_and_ends_within_its_probes(truth: float, find: Find, band: float) -> None:
     search = run(find, truth, band)
-    assert len(search.probes) <= search.most
+    assert proofs(search) <= search.most
     assert search.lo is None or search.lo <= truth
     assert search.hi is None or search.hi > truth
 
@@ -73,6 +81,42 @@ def test_growth_is_slow_enough_not_to_overload_and_fast_enough_for_eight_probes(
     assert loads == sorted(loads)
     assert loads[-1] == 256
     assert search.growth == 8
+
+
+def test_while_loads_grow_a_look_is_enough_and_what_seems_beyond_is_tried_again() -> None:
+    search = Search(CONC)
+    asked = []
+    while (load := search.next()) is not None and len(asked) < 4:
+        asked.append((load, search.look))
+        search.tell(
+            Probe(load, "looked" if search.look else "beyond" if load > 40 else "within", over=math.log(load / 40))
+        )
+    assert asked[:3] == [(8, True), (64, True), (64, False)]
+    assert asked[3][1] is False
+    assert search.hi == 64
+    assert "2 looks" in Capacity.of(1024, 128, search).words
+
+
+def test_a_look_proves_nothing_and_the_highest_load_and_rates_get_none() -> None:
+    search = Search(CONC)
+    search.tell(Probe(8, "looked", over=-1.0))
+    assert (search.lo, search.hi) == (None, None)
+    search.tell(Probe(64, "looked", over=-1.0))
+    assert (search.next(), search.look) == (256, False)
+    for find in (Find("rate", 0.25, 64), Find("conc", 1, 256, attain=0.9)):
+        other = Search(find)
+        assert other.next() is not None
+        assert not other.look
+
+
+def test_the_profile_of_a_look_has_few_requests_and_is_judged_by_its_figures() -> None:
+    profile = replace(load_profile("demo"), slo=Slo({"p99_tpot": 0.05}))
+    for conc, requests in ((8, 40), (64, 320)):
+        point = CONC.point(1024, 128, conc)
+        look, proof = CONC.profile(profile, point, look=True), CONC.profile(profile, point)
+        assert (look.slo.mode, look.slo.max_requests, look.num_prompts(point)) == ("point", 0, requests)
+        assert (proof.slo.mode, proof.slo.max_requests) == ("confident", 2000)
+        assert look.load.start == "staggered"
 
 
 def test_too_close_to_call_is_stepped_around() -> None:
@@ -134,4 +178,4 @@ def test_nothing_decided_is_said() -> None:
         search.tell(Probe(load, "unclear", over=float(rng.normal())))
     found = Capacity.of(1024, 128, search)
     assert "nothing decided" in found.unclear
-    assert len(search.probes) <= search.most
+    assert proofs(search) <= search.most
