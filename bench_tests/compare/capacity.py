@@ -208,7 +208,7 @@ class Capacity:
             beyond, within = map(search.find.say, search.contradiction)
             why = f"not monotone: {beyond} was beyond the limits and {within} within; is the server's load ours alone?"
         elif search.lo is None and search.hi is None and not broken:
-            tried = ", ".join(search.find.say(p.load) for p in search.probes)
+            tried = ", ".join(search.find.say(p.load) for p in search.probes if p.word != "looked")
             why = f"nothing decided: {tried} too close to call; raise slo.max_requests"
         return cls(isl, osl, search.find, search.lo, search.hi, tuple(search.probes), why, config)
 

@@ -30,8 +30,19 @@ async def find_capacity(sweep: Sweep, find: Find, start: Point, measure: Measure
     `start`: any point of the ISL and OSL. A load that could not be measured twice ends the search: nothing is said
     then.
     """
-    search, broken = Search(find), ""
-    while not broken and (load := search.next()) is not None:
+    search, broken = Search(find), "interrupted"
+    try:
+        broken = await _probed(search, sweep, start, measure)
+    finally:  # what was proven until then is kept whatever ends the search
+        capacity = Capacity.of(start.isl, start.osl, search, broken, start.config)
+        write_result(capacity_path(sweep, start, find), _about(sweep, capacity))
+    return capacity
+
+
+async def _probed(search: Search, sweep: Sweep, start: Point, measure: Measure) -> str:
+    """Measure the loads that the search asks for, until it is over. Returns why it was broken off; "" where it was not."""
+    find = search.find
+    while (load := search.next()) is not None:
         point = replace(find.point(start.isl, start.osl, load), config=start.config)
         mine = copy.copy(sweep)  # the same server, seed and running number of prompts
         mine.profile = find.profile(sweep.profile, point, search.look)
@@ -45,12 +56,9 @@ async def find_capacity(sweep: Sweep, find: Find, start: Point, measure: Measure
             if probe is not None:
                 break
         if probe is None:
-            broken = f"{find.say(load)} could not be measured: {'; '.join(found.verdict.messages)}"
-        else:
-            search.tell(probe)
-    capacity = Capacity.of(start.isl, start.osl, search, broken, start.config)
-    write_result(capacity_path(sweep, start, find), _about(sweep, capacity))
-    return capacity
+            return f"{find.say(load)} could not be measured: {'; '.join(found.verdict.messages)}"
+        search.tell(probe)
+    return ""
 
 
 def probe_of(found: Measurement, load: float, look: bool = False) -> Probe | None:
