@@ -138,7 +138,9 @@ def verdicts(family: str, conc: int, icc: float, tries: int, seed: int) -> Count
         for factor in (1, 1.2, 0.8):
             limit = float(truth * factor)
             over = float((values > limit).sum())
-            fixed = verdict_of_counts(over, over, n, 1 - Q, 0.025, shared(values, Q, limit, conc))
+            fixed = verdict_of_counts(over, over, n, 1 - Q, 0.025)
+            if fixed != "INSUFFICIENT":
+                fixed = verdict_of_counts(over, over, n, 1 - Q, 0.025, shared(values, Q, limit, conc))
             judge = SequentialJudge(Q, limit, max_requests=n, block=conc)
             count[f"fixed {factor} {fixed}"] += 1
             count[f"sequential {factor} {judge.update(values)}"] += 1

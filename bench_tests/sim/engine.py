@@ -10,6 +10,7 @@ from collections import deque
 from typing import Protocol
 
 from bench_tests.sim.clock import Clock, now_ns
+from bench_tests.sim.jitter import draw, draw_shared
 from bench_tests.sim.metrics import ITL, QUEUE, Metrics
 from bench_tests.sim.prefix_cache import BLOCK, PrefixCache
 from bench_tests.sim.spec import SimSpec, parse_jitter
@@ -235,13 +236,15 @@ class PacedEngine:
             self._cache.add(s)
             self._metrics.add("vllm:prefix_cache_queries", s.prompt_tokens)
             self._metrics.add("vllm:prefix_cache_hits", s.cached)
-        ms = spec.ttft_ms + spec.ttft_us_per_token * (s.prompt_tokens - s.cached) / 1e3 + _draw(self._ttft_jitter, rng)
+        ms = spec.ttft_ms + spec.ttft_us_per_token * (s.prompt_tokens - s.cached) / 1e3
+        wave = f"{spec.seed} {(self._count - 1) // spec.jitter_wave}"
+        ms += draw_shared(self._ttft_jitter, rng, wave, spec.jitter_icc)
         due = s.reply.t_first_byte + int(max(ms, 0.0) * self.slow * 1e6)
         s.gap = int(spec.gap_ms * self.slow * 1e6)
         if spec.step and s.gap:
             due = -(-due // s.gap) * s.gap
         if jitter[1]:
-            s.gaps = [int(max(spec.gap_ms + _draw(jitter, rng), 0.0) * self.slow * 1e6) for _ in range(s.n)]
+            s.gaps = [int(max(spec.gap_ms + draw(jitter, rng), 0.0) * self.slow * 1e6) for _ in range(s.n)]
         pace = _Pace(s, self)
         self._running.add(pace)
         self._clock.at(due, pace)
@@ -288,13 +291,3 @@ class _Pace:
             self.engine.ended(self)
             return 0
         return due + (s.gap if s.gaps is None else s.gaps[s.i % s.n])
-
-
-def _draw(jitter: tuple[str, float], rng: random.Random) -> float:
-    """Milliseconds of jitter."""
-    kind, ms = jitter
-    if kind == "uniform":
-        return rng.uniform(-ms, ms)
-    if kind == "normal":
-        return rng.gauss(0.0, ms)
-    return rng.expovariate(1.0 / ms) if kind == "exp" and ms else 0.0

@@ -187,6 +187,8 @@ _HELP = {
     "gap_ms": "paced: time between tokens",
     "ttft_jitter": "paced: none, uniform:MS, normal:MS or exp:MS",
     "gap_jitter": "paced: likewise, for each token",
+    "jitter_wave": "paced: so many requests in a row share a part of the TTFT's jitter",
+    "jitter_icc": "paced: and this share of its variance",
     "step": "paced: all streams write at multiples of the gap, in one burst",
     "stop_after": "tokens after which a request without ignore_eos stops by itself",
     "utf8": "some tokens are of several bytes",

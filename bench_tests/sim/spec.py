@@ -35,7 +35,8 @@ class SimSpec:
     Engine `batch` models continuous batching. All running sequences get their token at the end of a step that takes
     Formula: base_ms + per_seq_us · decoding + per_ktoken_us · context/1000 + prefilled tokens / prefill_tok_per_s.
     Engine `paced` gives each stream its own clock: TTFT, then a fixed gap, with jitter.
-    Formula: t[0] = arrival + ttft_ms + ttft_us_per_token · ISL + jitter; t[i] = t[i-1] + gap_ms + jitter.
+    Formula: t[0] = arrival + ttft_ms + ttft_us_per_token · ISL + jitter; t[i] = t[i-1] + gap_ms + jitter. Of the TTFT's
+    jitter, requests that arrive `jitter_wave` after one another share a part: √icc · shared + √(1 − icc) · own.
 
     A chat's answer begins with `think_tokens` of thinking (none where the request's template is told
     `enable_thinking = false`), in events with the key `thinking_key`, and ends with `tool_tokens` of a tool call. Its first
@@ -72,6 +73,8 @@ class SimSpec:
     gap_ms: float = 20.0
     ttft_jitter: str = "none"
     gap_jitter: str = "none"
+    jitter_wave: int = 1
+    jitter_icc: float = 0.0
     step: bool = False
     # what it says and writes
     stop_after: int | None = None
@@ -95,6 +98,8 @@ class SimSpec:
             self._need(name, getattr(self, name) >= 1, "at least 1")
         self._need("kv_cache_tokens", self.kv_cache_tokens >= self.max_model_len, "at least max_model_len")
         self._need("prefill_tok_per_s", 0 < self.prefill_tok_per_s < math.inf, "above 0")
+        self._need("jitter_wave", self.jitter_wave >= 1, "at least 1")
+        self._need("jitter_icc", 0 <= self.jitter_icc <= 1, "0 to 1")
         times = ("base_ms", "per_seq_us", "per_ktoken_us", "ttft_ms", "ttft_us_per_token", "gap_ms", "spin_us")
         for name in times:
             self._need(name, 0 <= getattr(self, name) < math.inf, "0 or more")

@@ -56,7 +56,7 @@ def verdict_of_counts(
     clearly out of reach of the limit, what they share brings none over it: so few then only need to be improbable for
     independent requests, which slow ones on their own would be.
     """
-    if chance_of_at_least(beyond, n, share, what.of) <= tail:
+    if all(chance_of_at_least(beyond, n, share, of) <= tail for of in (INDEPENDENT, what.of)):
         return "FAIL"
     out_of_reach = what.to_limit is not None and what.to_limit.clear(n, share, tail)
     of = INDEPENDENT if out_of_reach else what.careful

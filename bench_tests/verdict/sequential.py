@@ -93,10 +93,12 @@ class SequentialJudge:
     def _look(self, at: int) -> None:
         last = not self._looks
         values = self._values[:at]
-        what = shared(values, self.q, self.limit, self.block, self._within)
         within, beyond = float((values > self._within).sum()), float((values > self._beyond).sum())
         tail = self._last_tail if last else self._tail
-        found = verdict_of_counts(within, beyond, at, 1 - self.q, tail, what)
+        found = verdict_of_counts(within, beyond, at, 1 - self.q, tail)
+        if found != "INSUFFICIENT":  # what independent requests leave open, those that share their waves do not decide
+            what = shared(values, self.q, self.limit, self.block, self._within)
+            found = verdict_of_counts(within, beyond, at, 1 - self.q, tail, what)
         if found != "INSUFFICIENT":
             self.verdict, self.decided_at = found, at
         elif last:

@@ -319,6 +319,23 @@ def test_paced_streams_keep_their_times(tmp_path: Path) -> None:
         assert 0 <= row["t_last_token"] - due <= row["max_lag_us"] * 1000 + 1
 
 
+def test_requests_of_a_wave_share_their_jitter(tmp_path: Path) -> None:
+    spread = {}
+    for icc in (0.0, 1.0):
+        log = tmp_path / f"truth{icc}.jsonl"
+        spec = SimSpec(mode="paced", ttft_ms=80, gap_ms=1, ttft_jitter="normal:20", jitter_wave=4, jitter_icc=icc)
+        with Simulator(replace(spec, truth_log=str(log))) as sim:
+            for _ in range(12):
+                ask(sim)
+        rows = [json.loads(line) for line in log.read_text().splitlines()]
+        ms = [(row["t_first_token"] - row["t_first_byte"]) / 1e6 for row in rows]
+        spread[icc] = statistics.median(max(ms[i : i + 4]) - min(ms[i : i + 4]) for i in range(0, 12, 4))
+    assert spread[0.0] > 10
+    assert spread[1.0] < 5
+    with pytest.raises(UsageError, match="jitter_icc"):
+        SimSpec(jitter_icc=1.5)
+
+
 # ---- the process
 
 
