@@ -116,7 +116,7 @@ FAMILIES = {
     "staircase": Family("latency rises with the place in the wave", staircase),
     "skewed": Family("exponential parts", skewed),
     "scaled": Family("waves differ in their spread, log-normal", scaled),
-    "stalls": Family("one wave in twenty stalls as a whole", stalls),
+    "stalls": Family("one wave in twenty stalls as a whole", stalls, tuned=True),
 }
 
 

@@ -17,18 +17,19 @@ from numpy.typing import NDArray
 __all__ = ["Reach", "reach"]
 
 Floats = NDArray[np.float64]
-FEWEST = 3  # stretches that have a spread
+FEWEST = 22  # waves: a kind of wave that is one in ten is missing in one run of ten
 MOST = 40  # stretches: of many waves they are longer than one, so that neither a short drift nor a rare wave is lost
 
 
 @dataclass(frozen=True)
 class Reach:
     """How far a limit lies beyond the slowest requests of stretches of a run. `size`: requests of one stretch, in
-    waves of `block`; `distance`: from the mean of the logarithm of those slowest, in their standard deviations.
+    waves of `block`; `distance`: from the mean of the logarithm of those slowest, in their standard deviations; `reached`: whether one reached it.
     """
 
     block: int
     distance: float
+    reached: bool = False
 
     def stretches(self, n: int) -> int:
         """Into how many whole stretches n requests fall."""
@@ -40,8 +41,9 @@ class Reach:
         Formula: distance ≥ T⁻¹(1 − tail; m − 1, z·√m) / √m, T the noncentral t distribution, z the normal quantile of
         1 − share: the one-sided tolerance limit of m normal values (Natrella 1963).
         """
-        m = self.stretches(n)
-        return m >= FEWEST and self.distance >= _tolerance(m, share, tail)
+        if self.reached or n // self.block < FEWEST:
+            return False
+        return self.distance >= _tolerance(self.stretches(n), share, tail)
 
 
 @lru_cache(maxsize=1024)
@@ -62,8 +64,9 @@ def reach(values: Floats, block: int, limit: float) -> Reach | None:
     """
     size = _size(len(values), block)
     count = len(values) // size
-    if count < FEWEST or limit <= 0 or values.min() <= 0:
+    if count < 2 or limit <= 0 or values.min() <= 0:
         return None
     slowest = np.log(values[: count * size].reshape(count, size).max(axis=1))
     gap, spread = math.log(limit) - float(slowest.mean()), float(slowest.std(ddof=1))
-    return Reach(block, gap / spread if spread > 0 else math.copysign(math.inf, gap))
+    distance = gap / spread if spread > 0 else math.copysign(math.inf, gap)
+    return Reach(block, distance, bool(values.max() >= limit))

@@ -24,9 +24,25 @@ def test_the_tolerance_limit_is_that_of_normal_values() -> None:
 
 
 def test_more_waves_and_a_larger_chance_of_error_need_less_distance() -> None:
-    assert Reach(64, 4.0).clear(31 * 64, 0.01, 0.025)
-    assert not Reach(64, 4.0).clear(8 * 64, 0.01, 0.025)
-    assert not Reach(64, 4.0).clear(31 * 64, 0.01, 0.0003)
+    assert Reach(64, 3.3).clear(31 * 64, 0.01, 0.025)
+    assert not Reach(64, 3.3).clear(24 * 64, 0.01, 0.025)
+    assert not Reach(64, 3.3).clear(31 * 64, 0.01, 0.0003)
+
+
+def test_few_waves_do_not_show_what_the_others_are() -> None:
+    assert Reach(64, 50.0).clear(22 * 64, 0.01, 0.025)
+    assert not Reach(64, 50.0).clear(21 * 64, 0.01, 0.025)
+
+
+def test_a_wave_that_reached_the_limit_shows_that_waves_can() -> None:
+    values = waves(np.random.default_rng(3), 31, 64)
+    values[700:705] = 5.0
+    far, near = reach(values, 64, 6.0), reach(values, 64, 4.0)
+    assert far is not None
+    assert near is not None
+    assert not far.reached
+    assert near.reached
+    assert not Reach(64, 50.0, reached=True).clear(31 * 64, 0.01, 0.025)
 
 
 def test_the_distance_is_from_the_slowest_of_each_stretch() -> None:
@@ -52,9 +68,9 @@ def test_too_few_waves_and_values_of_zero_say_nothing(values: np.ndarray) -> Non
 
 def test_equal_waves_reach_what_they_are() -> None:
     for limit, clear in ((1.1, True), (0.9, False)):
-        found = reach(np.ones(640), 64, limit)
+        found = reach(np.ones(25 * 64), 64, limit)
         assert found is not None
-        assert found.clear(640, 0.01, 0.025) == clear
+        assert found.clear(25 * 64, 0.01, 0.025) == clear
 
 
 def test_at_the_truth_a_limit_is_hardly_ever_out_of_reach() -> None:
