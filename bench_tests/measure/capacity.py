@@ -46,7 +46,7 @@ async def _probed(search: Search, sweep: Sweep, start: Point, measure: Measure) 
         point = replace(find.point(start.isl, start.osl, load), config=start.config)
         mine = copy.copy(sweep)  # the same server, seed and running number of prompts
         mine.profile = find.profile(sweep.profile, point, search.look)
-        mine.name_ends = "_probe"
+        mine.name_ends = "_look" if search.look else "_probe"
         for run in range(1, TRIES + 1):
             try:
                 found = await measure(mine, point, run)
