@@ -142,7 +142,7 @@ def token_axis(axes: Axes, isls: Sequence[int]) -> None:
         if not shown or (isl - shown[-1]) / span > 0.055:
             shown.append(isl)
     nearest = min((b - a for a, b in itertools.pairwise(shown)), default=span)
-    crowded = len(shown) > 6 or max(isls) > 99_999 or nearest / span < 0.14
+    crowded = len(shown) > 6 or max(isls) > 99_999 or nearest / span < 0.17
     axes.set_xticks(shown, [f"{isl:,}" for isl in shown], rotation=60 if crowded else 0,
                     ha="right" if crowded else "center", rotation_mode="anchor" if crowded else "default",
                     fontsize=10.5 if crowded else 11)  # fmt: skip

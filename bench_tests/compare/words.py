@@ -137,6 +137,8 @@ def _not_slower(comparison: SweepComparison) -> list[str]:
 
 
 def _next(comparison: SweepComparison) -> str:
+    if not comparison.changes:
+        return "next: nothing could be compared; see the points' own messages, and measure again"
     if comparison.regressions:
         return (
             "next: look at what else differs (above); run again to see whether it stays; if it is wanted, keep this run as "

@@ -164,7 +164,7 @@ class BudgetedSweep:
             return True
         needs = f"it needs about {format_s(expected_s)}" if expected_s else "nothing tells how long it takes"
         self.left_out[case] = (
-            f"left out: {needs}, and {format_s(max(left_s, 0.0))} of --budget {format_s(self.budget_s)} were left; "
+            f"left out: {needs}, and {format_s(left_s) if left_s > 0 else 'none'} of --budget {format_s(self.budget_s)} was left; "
             "give more time and --resume"
         )
         return False

@@ -14,6 +14,7 @@ from bench_tests.load.records import Records
 from bench_tests.sweep.slo import Objective
 from bench_tests.sweep.units import format_apart, format_range, format_s
 from bench_tests.verdict.confidence import Judgement, judge
+from bench_tests.verdict.locked import judged_in_step
 from bench_tests.verdict.repeats import Repeats, after_the_burst, start_burst
 from bench_tests.verdict.summary import figure, latencies_s
 from bench_tests.verdict.validity import Check
@@ -99,7 +100,12 @@ def decide(
             notes.append(f"{len(repeats.earlier) + 1} runs together")
         words = _words(objective, judged, notes) + _from_send(objective, sent) * records.open_loop
         word = early.get(objective.metric, "INSUFFICIENT") if early is not None else judged.verdict
-        if word == "INSUFFICIENT":
+        settled = None
+        if word == "INSUFFICIENT" and confident and repeats is None:
+            settled = judged_in_step(records, of, objective, block, judged)
+        if settled is not None:
+            (held if settled.word == "PASS" else failed).append(f"{words}: {settled.text}")
+        elif word == "INSUFFICIENT":
             spent = "; request budget exhausted (max_requests)" if early is not None else ""
             unclear.append(f"{words}: {judged.text}{spent}")
         else:

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from bench_tests.load.records import Records
 
-__all__ = ["in_step", "in_step_at"]
+__all__ = ["Locked", "fell_into_step", "in_step", "in_step_at"]
 
 MOMENTS = 400  # at which the requests in flight are looked at
 START_SHARE = 0.1  # of the run: the first wave begins together whatever the server does
+APART, TOGETHER = 0.5, 0.8  # streams that are apart have at most, those in step at least this order parameter
+DURATIONS = 3  # a state that is told from a chance lasts so many requests
+
+
+@dataclass(frozen=True)
+class Locked:
+    """A run in which streams that were apart fell into step and stayed there. Order parameters 0 to 1."""
+
+    at_s: float  # since the first measured request was sent
+    of_s: float  # from there to the last send
+    before: float
+    after: float
 
 
 def in_step(records: Records) -> float | None:
@@ -48,3 +62,34 @@ def in_step_at(records: Records, moments_s: NDArray[np.float64]) -> NDArray[np.f
             turns = (moment - send[flying]) / (end[flying] - send[flying])
             values[i] = abs(np.exp(2j * np.pi * turns).mean())
     return values
+
+
+def fell_into_step(records: Records) -> Locked | None:
+    """Whether the streams of a closed loop were apart at first and in step from some moment to the end: two states, whose
+    latencies have little to do with each other. None where they were not.
+
+    Formula: the split of R's course (MOMENTS of it, first to last measured send) into two means with the least squares;
+    both parts at least DURATIONS median requests long, the means at most APART and at least TOGETHER.
+    """
+    known = records.end_s > records.send_s
+    of = records.measured & known
+    if not of.any():
+        return None
+    begin_s, end_s = float(records.send_s[of].min()), float(records.send_s[of].max())
+    least_s = DURATIONS * float(np.median((records.end_s - records.send_s)[of]))
+    if end_s - begin_s < 2 * least_s:
+        return None
+    moments_s = np.linspace(begin_s, end_s, MOMENTS)
+    course = in_step_at(records, moments_s)
+    moments_s, course = moments_s[np.isfinite(course)], course[np.isfinite(course)]
+    count = np.arange(1, len(course))
+    sums = np.cumsum(course)
+    before, after = sums[:-1] / count, (sums[-1] - sums[:-1]) / (len(course) - count)
+    explained = count * before**2 + (len(course) - count) * after**2  # least squares: the most that two means explain
+    fits = (moments_s[1:] - begin_s >= least_s) & (end_s - moments_s[1:] >= least_s)
+    if not fits.any():
+        return None
+    at = int(np.argmax(np.where(fits, explained, -np.inf)))
+    if before[at] > APART or after[at] < TOGETHER:
+        return None
+    return Locked(float(moments_s[at + 1]) - begin_s, end_s - begin_s, float(before[at]), float(after[at]))

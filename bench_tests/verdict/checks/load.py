@@ -10,6 +10,8 @@ from bench_tests.load.records import Records
 from bench_tests.sweep.settings import Validity
 from bench_tests.sweep.units import format_s
 from bench_tests.verdict.checks.check import Check, RunFacts
+from bench_tests.verdict.in_step import fell_into_step
+from bench_tests.verdict.locked import locked_words
 from bench_tests.verdict.summary import mean_in_flight, steady_window
 
 __all__ = ["asked_load"]
@@ -21,7 +23,7 @@ def asked_load(records: Records, facts: RunFacts, limits: Validity) -> list[Chec
         return [_late(records, facts, limits)]
     if math.isfinite(facts.request_rate):
         return [*_rate(records, facts, limits), (_held if facts.point.conc else _late)(records, facts, limits)]
-    checks = [_concurrency(records, facts, limits)]
+    checks = [_concurrency(records, facts, limits), _two_states(records)]
     return checks if _begun_as_asked(facts) else [*checks, _at_once()]
 
 
@@ -115,3 +117,12 @@ def _concurrency(records: Records, facts: RunFacts, limits: Validity) -> Check:
         else f"{share:.0%} of concurrency {conc} was in flight: the client or something before the "
         "server holds requests back",
     )
+
+
+def _two_states(records: Records) -> Check:
+    """A note: streams that were apart and fell into step, so that the run's latencies are those of two states."""
+    locked = fell_into_step(records)
+    text = "" if locked is None else (
+        f"{locked_words(locked)}: its latencies are those of two states; --start together measures the one that lasts"
+    )  # fmt: skip
+    return Check("two_states", True, locked.after if locked else None, None, "", text)
