@@ -103,10 +103,10 @@ def draw_capacity(data: CapacityData, *, source: str = "") -> Figure:
                 right.plot([load], [over], marker=marker, fillstyle=fill, color=colour, markersize=8)
         right.axhline(1.0, color=style.RED, linewidth=1.2)
         if any(found.lo or found.hi for found in data.found):  # a log axis needs something on it
-            left.set_yscale("log")
+            style.log_axis(left, "y")
         if any(found.probes for found in data.found):
-            right.set_xscale("log")
-            right.set_yscale("log")
+            style.log_axis(right, "x")
+            style.log_axis(right, "y")
         style.token_axis(left, [found.isl for found in data.found])
         left.set_ylabel(f"capacity ({unit})")
         right.set_xlabel(unit)

@@ -54,8 +54,8 @@ class Cell:
 
     @property
     def measured(self) -> tuple[PointResult, ...]:
-        """The runs whose figures say something about the server."""
-        return tuple(run for run in self.runs if run.measured)
+        """The runs whose figures say something about the server; those too, whose verdict was left open for want of time."""
+        return tuple(run for run in self.runs if run.measured or run.open)
 
     def metric(self, name: str) -> float | None:
         """The median over the runs of `p99_ttft` and the like, seconds; None when no run has it."""
@@ -76,10 +76,11 @@ class Cell:
     def verdict(self) -> str:
         """The verdict of all runs together: FAILED when one failed, else ERROR when one could not be measured.
 
-        PASSED where all that have a verdict passed; `measured` where no file holds one.
+        `open` where one has too few requests for its verdict, PASSED where all that have a verdict passed; `measured`
+        where no file holds one.
         """
-        verdicts = {run.verdict if run.measured else "ERROR" for run in self.runs}
-        return next((word for word in ("FAILED", "ERROR", "PASSED") if word in verdicts), "measured")
+        verdicts = {"open" if run.open else run.verdict if run.measured else "ERROR" for run in self.runs}
+        return next((word for word in ("FAILED", "ERROR", "open", "PASSED") if word in verdicts), "measured")
 
 
 def _median(values: Iterable[float | None]) -> float | None:
@@ -158,7 +159,7 @@ class Group:
         kind = "SIMULATED server · " if point.simulated else ""
         engine = f"{point.engine} {point.engine_version}".strip()
         n = "n not stated" if point.n is None else f"n = {point.n} requests"
-        bad = "" if point.measured else " · verdict ERROR: no valid measurement"
+        bad = "" if point.measured or point.open else " · verdict ERROR: no valid measurement"
         return f"{kind}{point.model} · {engine} · {self.hardware} · {dates([point])} · run {point.run}, {n}{bad}"
 
     @property
@@ -166,6 +167,8 @@ class Group:
         """How many points there are and how many requests each figure rests on."""
         counts = [point.n for point in self.points if point.n]
         points = f"{len(self.cells)} point{'s' if len(self.cells) != 1 else ''}"
+        left = sum(cell.verdict == "open" for cell in self.cells)
+        points += f", the verdicts of {left} open" if left else ""
         runs = f" in {len(self.points)} runs" if len(self.points) > len(self.cells) else ""
         if not counts:
             return f"{points}{runs}, n not stated"

@@ -54,11 +54,19 @@ _LABEL = {
     "PASSED": "passed",
     "FAILED": "failed",
     "ERROR": "error: not measured validly",
+    "open": "open: too few requests to tell",
     "measured": "measured, no SLO",
     "": "not measured",
 }
-_SIGN = {"PASSED": "✓", "FAILED": "✗", "ERROR": "!", "measured": "", "": ""}
-_FILL = {"PASSED": "#cfe6f5", "FAILED": "#f6b48f", "ERROR": "#bdbdbd", "measured": "#eeeeee", "": "#ffffff"}
+_SIGN = {"PASSED": "✓", "FAILED": "✗", "ERROR": "!", "open": "?", "measured": "", "": ""}
+_FILL = {
+    "PASSED": "#cfe6f5",
+    "FAILED": "#f6b48f",
+    "ERROR": "#bdbdbd",
+    "open": "#e6e0f0",
+    "measured": "#eeeeee",
+    "": "#ffffff",
+}
 
 
 def draw_heatmap(data: HeatmapData, *, source: str = "") -> Figure:

@@ -182,4 +182,4 @@ def _stretches(limits: tuple[float | None, ...]) -> list[tuple[int, int, float]]
     return found
 
 
-_MARK = {"PASSED": "pass", "FAILED": "FAIL", "ERROR": "ERROR"}
+_MARK = {"PASSED": "pass", "FAILED": "FAIL", "ERROR": "ERROR", "open": "open"}

@@ -12,7 +12,7 @@ import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -128,6 +128,17 @@ def legend(axes: Axes, title: str, *, columns: int = 1, **where: Any) -> Legend 
     made: Legend = axes.legend(title=title, ncols=columns, alignment="left", handlelength=1.8, **place)
     made.get_title().set_fontweight("bold")
     return made
+
+
+def log_axis(axes: Axes, which: Literal["x", "y"]) -> None:
+    """A logarithmic axis that is marked with numbers as people write them (40, not 4 × 10¹), a few in each decade."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 6, 8), numticks=12))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.4g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def token_axis(axes: Axes, isls: Sequence[int]) -> None:

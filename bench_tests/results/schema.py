@@ -94,6 +94,14 @@ class PointResult:
         return self.verdict != "ERROR" and self.n != 0
 
     @property
+    def open(self) -> bool:
+        """Whether it is an ERROR for want of requests alone: each check held and its figures are right, but not its verdict's."""
+        validity = self.raw.get("validity")
+        return (
+            self.verdict == "ERROR" and bool(self.n) and isinstance(validity, Mapping) and validity.get("valid") is True
+        )
+
+    @property
     def case(self) -> Point:
         """The point as the case that measured it is called: `--request-rate` sets a rate that its name doesn't say."""
         named = self.raw.get("point")

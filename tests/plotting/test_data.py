@@ -106,11 +106,25 @@ def test_decode_tiers_name_the_interactivity(sweep: Results) -> None:
 
 
 def test_an_invalid_point_is_on_no_frontier() -> None:
-    good, bad = point(512, 2, output_throughput=10.0), point(512, 4, output_throughput=999.0, verdict="ERROR")
+    doubted = {"valid": False, "checks": []}
+    good, bad = (
+        point(512, 2, output_throughput=10.0),
+        point(512, 4, output_throughput=999.0, verdict="ERROR", validity=doubted),
+    )
     data = frontier_data(split([good, bad]), {"ttft": (100,), "tpot": (100,)})
     assert data.rows[0][2].bands[0].best == (5.0,)
     assert data.rows[0][2].points == ((512, 5.0),)
     assert lines_data(split([good, bad])).rows[0][2].series[1].y == (None,)
+
+
+def test_a_point_whose_verdict_is_open_is_drawn_and_named() -> None:
+    good, left = point(512, 2, output_throughput=10.0), point(512, 4, output_throughput=30.0, verdict="ERROR")
+    assert left.raw["validity"]["valid"], "each check held"
+    data = frontier_data(split([good, left]), {"ttft": (100,), "tpot": (100,)})
+    assert data.rows[0][2].bands[0].best == (15.0,)  # per GPU of 2
+    (group,) = split([good, left])
+    assert heatmap_data(group).state == (("PASSED",), ("open",))
+    assert "the verdicts of 1 open" in group.sample
 
 
 def test_tiers_without_a_profile_are_three_round_ones() -> None:
