@@ -55,7 +55,7 @@ class Cell:
     @property
     def measured(self) -> tuple[PointResult, ...]:
         """The runs whose figures say something about the server; those too, whose verdict was left open for want of time."""
-        return tuple(run for run in self.runs if run.measured or run.open)
+        return tuple(run for run in self.runs if run.shown)
 
     def metric(self, name: str) -> float | None:
         """The median over the runs of `p99_ttft` and the like, seconds; None when no run has it."""
@@ -159,7 +159,7 @@ class Group:
         kind = "SIMULATED server · " if point.simulated else ""
         engine = f"{point.engine} {point.engine_version}".strip()
         n = "n not stated" if point.n is None else f"n = {point.n} requests"
-        bad = "" if point.measured or point.open else " · verdict ERROR: no valid measurement"
+        bad = "" if point.shown else " · verdict ERROR: no valid measurement"
         return f"{kind}{point.model} · {engine} · {self.hardware} · {dates([point])} · run {point.run}, {n}{bad}"
 
     @property

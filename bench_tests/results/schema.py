@@ -102,6 +102,11 @@ class PointResult:
         )
 
     @property
+    def shown(self) -> bool:
+        """Whether pictures and tables have its figures: they are right, whatever its verdict."""
+        return self.measured or self.open
+
+    @property
     def case(self) -> Point:
         """The point as the case that measured it is called: `--request-rate` sets a rate that its name doesn't say."""
         named = self.raw.get("point")

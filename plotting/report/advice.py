@@ -35,6 +35,7 @@ _BY_CHECK = (
     ("requests_for", "Too few requests for this percentile: use more prompts (--num-prompts)."),
     ("sample", "Too few requests for this percentile: use more prompts (--num-prompts)."),
 )
+_OPEN = "Its figures are right, its requests too few for the verdict: give more time and --resume, or more prompts."
 _OTHER = "Read the message and the server's log, fix the cause, then measure again (--resume skips the rest)."
 
 
@@ -42,6 +43,8 @@ def advice(point: PointResult) -> list[str]:
     """Sentences for a point with the verdict ERROR, the commonest failure first; empty for any other point."""
     if point.verdict != "ERROR":
         return []
+    if point.open:
+        return [_OPEN]
     found: list[str] = []
     errors = point.raw.get("errors")
     if isinstance(errors, dict):

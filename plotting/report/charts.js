@@ -40,13 +40,13 @@ function toPlotly(trace, place) {
   return made;
 }
 
-const STATES = ["", "measured", "ERROR", "FAILED", "PASSED"];
+const STATES = ["", "measured", "ERROR", "open", "FAILED", "PASSED"];
 function heat(cells) {
-  const fills = [css("--paper"), css("--okfill"), css("--errorfill"), css("--failfill"), css("--passfill")];
-  const scale = fills.flatMap((fill, i) => [[i / 5, fill], [(i + 1) / 5, fill]]);
-  const sign = { PASSED: "✓ ", FAILED: "✗ ", ERROR: "! " };
+  const fills = [css("--paper"), css("--okfill"), css("--errorfill"), css("--openfill"), css("--failfill"), css("--passfill")];
+  const scale = fills.flatMap((fill, i) => [[i / fills.length, fill], [(i + 1) / fills.length, fill]]);
+  const sign = { PASSED: "✓ ", FAILED: "✗ ", ERROR: "! ", open: "? " };
   return { type: "heatmap", x: cells.x, y: cells.y, z: cells.state.map(row => row.map(s => STATES.indexOf(s) + 0.5)),
-    zmin: 0, zmax: 5, colorscale: scale, showscale: false, xgap: 2, ygap: 2, hoverinfo: "text",
+    zmin: 0, zmax: fills.length, colorscale: scale, showscale: false, xgap: 2, ygap: 2, hoverinfo: "text",
     text: cells.state.map((row, y) => row.map((s, x) => hoverText((sign[s] || "") + cells.text[y][x]))),
     texttemplate: cells.x.length <= 16 ? "%{text}" : "", textfont: { color: css("--ink"), size: 11 },
     hovertext: cells.hover.map(row => row.map(hoverText)), customdata: cells.at };

@@ -206,7 +206,8 @@ def _heatmap(group: Group, cells: Mapping[tuple[int, float], Cell], index: Index
         "id": "verdicts",
         "title": "Verdicts",
         "panels": [panel],
-        "note": "In each cell: p99 TTFT above, p99 TPOT below.",
+        "note": "In each cell: p99 TTFT above, p99 TPOT below."
+        + (" ?: too few requests for a verdict." if any("open" in row for row in data.state) else ""),
     }
 
 

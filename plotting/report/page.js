@@ -90,10 +90,10 @@ function tableSection() {
 }
 
 // --- points not measured
-function errorSection() {
-  const errors = D.points.map((p, at) => [p, at]).filter(([p]) => p.verdict === "ERROR");
+function errorSection(verdict, id, heading) {
+  const errors = D.points.map((p, at) => [p, at]).filter(([p]) => p.verdict === verdict);
   if (!errors.length) return null;
-  return el("section", { class: "todo", id: "errors" }, el("h2", {}, `Not measured: ${errors.length}, and what to do`),
+  return el("section", { class: "todo", id }, el("h2", {}, `${heading}: ${errors.length}, and what to do`),
     el("ul", {}, errors.slice(0, 100).map(([p, at]) => el("li", {}, el("a", { href: `#p${at}`, onclick: () => openPoint(at) }, many ? `${D.runs[p.run]}: ${p.id}` : p.id),
       p.messages.length ? `: ${p.messages.join(" · ")} ` : " ", p.advice.map(a => el("div", {}, "→ ", a))))));
 }
@@ -172,7 +172,7 @@ main.append(...[
   D.against.length ? el("section", { id: "against" }, el("h2", {}, "Against the baseline"), el("ul", {}, D.against.map(n => el("li", {}, n)))) : null,
   ...D.decisions.map(d => el("section", { class: "decision" }, el("h2", {}, `For this SLO take that configuration${many ? `: ${D.runs[d.run]}` : ""} · ${d.title}`), el("p", { class: "note" }, d.note),
     grid(d.columns, d.rows), d.starts.length ? grid(["configuration", "start of the server"], d.starts) : null)),
-  tableSection(), errorSection(), D.compare ? chartBox(D.compare) : null, groupPick, groupBox,
+  tableSection(), errorSection("ERROR", "errors", "Not measured"), errorSection("open", "left-open", "Verdicts left open"), D.compare ? chartBox(D.compare) : null, groupPick, groupBox,
   el("section", { id: "points" }, el("h2", {}, "Points"), sections),
   D.leftOut.length ? el("section", { id: "left-out" }, el("h2", {}, `Files left out: ${D.leftOut.length}`), el("ul", {}, D.leftOut.map(l => el("li", {}, `${l.file}: ${l.reason}`)))) : null,
   D.notes.length ? el("ul", { class: "note" }, D.notes.map(n => el("li", {}, n))) : null,

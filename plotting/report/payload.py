@@ -143,7 +143,7 @@ def _row(run: int, point: PointResult) -> dict[str, Any]:
         "osl": point.osl or None,
         "conc": point.conc or None,
         "rep": point.run,
-        "verdict": point.verdict or ("measured" if point.measured else "ERROR"),
+        "verdict": "open" if point.open else point.verdict or ("measured" if point.measured else "ERROR"),
         "n": point.n,
         "failed": failed if isinstance(failed, int) else None,
         "file": point.source.name,
@@ -158,11 +158,11 @@ def _row(run: int, point: PointResult) -> dict[str, Any]:
         "checks": words.checks(point),
         "notMade": words.not_made(point),
         "waves": _waves(point),
-        "metrics": {k: _short(v) for k, v in point.metrics.items() if k not in ECONOMY} if point.measured else {},
+        "metrics": {k: _short(v) for k, v in point.metrics.items() if k not in ECONOMY} if point.shown else {},
         "intervals": {k: [_short(low), _short(high)] for k, (low, high) in point.intervals.items()},
         "slo": [[o.metric, o.limit_s] for o in point.slo],
-        "input": _short(point.throughput("input")) if point.measured else None,
-        "output": _short(point.throughput("output")) if point.measured else None,
+        "input": _short(point.throughput("input")) if point.shown else None,
+        "output": _short(point.throughput("output")) if point.shown else None,
     }
 
 

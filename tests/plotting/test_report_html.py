@@ -150,12 +150,25 @@ def test_advice_by_kind_of_failure_and_by_check() -> None:
         return advice(to_point(example_result(verdict="ERROR", **changed), Path("r.json")))
 
     assert "tokenizer" in of(validity={"checks": [{"name": "input_tokens", "ok": False}]})[0]
-    first, second = of(errors={"http": 3, "stalled": 30})
+    doubted = {"valid": False, "checks": []}
+    first, second = of(errors={"http": 3, "stalled": 30}, validity=doubted)
     assert "No answer in time" in first
     assert "HTTP" in second
-    assert of() != []
+    assert of(validity=doubted) != []
+    assert "--resume" in of()[0], "each check held: open for want of requests"
     assert advice(to_point(example_result(), Path("r.json"))) == []
     assert of(errors=["x"], validity={"checks": [1, {"ok": False}]}) != []
+
+
+def test_a_point_whose_verdict_is_open_has_its_figures(tmp_path: Path) -> None:
+    doubted = {"valid": False, "checks": []}
+    points = tuple(
+        to_point(example_result(conc=conc, verdict="ERROR", **changed), tmp_path / f"{conc}.json")
+        for conc, changed in ((2, {}), (4, {"validity": doubted}))
+    )
+    left, bad = sorted(data_of(render_report([Results(tmp_path, points)]))["points"], key=lambda p: p["conc"])
+    assert (left["verdict"], bool(left["metrics"])) == ("open", True)
+    assert (bad["verdict"], bool(bad["metrics"])) == ("ERROR", False)
 
 
 def test_the_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
