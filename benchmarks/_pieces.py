@@ -22,7 +22,7 @@ __all__ = ["PIECE", "Piece", "code", "in_order", "simulate"]
 
 ROOT = Path(__file__).resolve().parents[1]
 PIECE = 50  # pairs
-JUDGING = ("judge", "pooled", "samples", "shift", "stray", "sweep_noise", "table")
+JUDGING = ("following", "judge", "pooled", "samples", "shift", "stray", "sweep_noise", "table")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Noise that set no constant of the rule: how often a pair of sweeps in which nothing changed has a false regression.
+"""Noise that set no constant of the rule, or that says so: how often a pair of sweeps in which nothing changed has a false regression.
 
 python -m benchmarks.held_out_noise --docs docs    # minutes; the table of docs/statistics.md
 """
@@ -44,6 +44,26 @@ def _ar1(rng: np.random.Generator, follows: float) -> Floats:
     return out
 
 
+def _moving_average(rng: np.random.Generator) -> Floats:
+    """Each round has half of its variance from what it shares with the one before."""
+    steps = rng.normal(0, SD / np.sqrt(2), (SHAPE[0], SHAPE[1] + 1))
+    return np.asarray(steps[:, 1:] + steps[:, :-1])
+
+
+def _two_levels(rng: np.random.Generator, stays: float) -> Floats:
+    """A point is on one of two levels and stays there for the next round with this chance; a fifth of the variance is its own."""
+    level = np.where(rng.random(SHAPE) < 0.5, 1.0, -1.0)
+    for k in range(1, SHAPE[1]):
+        level[:, k] = level[:, k - 1] * np.where(rng.random(SHAPE[0]) < stays, 1.0, -1.0)
+    return np.asarray(SD * (np.sqrt(0.8) * level + np.sqrt(0.2) * rng.normal(size=SHAPE)))
+
+
+def _lines(rng: np.random.Generator) -> Floats:
+    """Each point drifts from its level by a line of its own, with an sd of twice SD from the first round to the last."""
+    line = rng.normal(0, 2 * SD, (SHAPE[0], 1)) * np.linspace(0, 1, SHAPE[1])
+    return np.asarray(line + rng.normal(0, SD, SHAPE))
+
+
 def _gamma(rng: np.random.Generator) -> Floats:
     return np.asarray(SD * (rng.gamma(1.0, 1.0, SHAPE) - 1))
 
@@ -65,7 +85,12 @@ def _stray_point(rng: np.random.Generator) -> Sides:
 
 
 NOISE: dict[str, Callable[[np.random.Generator], Sides]] = {
+    "a point's rounds follow each other (AR(1), 0.3)": _both(lambda rng: _ar1(rng, 0.3)),
     "a point's rounds follow each other (AR(1), 0.5)": _both(lambda rng: _ar1(rng, 0.5)),
+    "a point's rounds follow each other (AR(1), 0.8)": _both(lambda rng: _ar1(rng, 0.8)),
+    "a point's rounds share with the next (MA(1), 0.5)": _both(_moving_average),
+    "a point's rounds step between two levels (stays: 80 %)": _both(lambda rng: _two_levels(rng, 0.8)),
+    "each point drifts by a line of its own": _both(_lines),
     "run to run: gamma, skewness 2": _both(_gamma),
     "run to run: Pareto, tail index 3": _both(_pareto),
     "sd rising with ISL from 0.5 to 4 %": _both(_by_isl),
@@ -73,6 +98,7 @@ NOISE: dict[str, Callable[[np.random.Generator], Sides]] = {
     "now twice as noisy as the baseline": lambda rng: (rng.normal(0, 2 * SD, SHAPE), rng.normal(0, SD, SHAPE)),
     "the baseline twice as noisy as now": lambda rng: (rng.normal(0, SD, SHAPE), rng.normal(0, 2 * SD, SHAPE)),
 }
+USED = "AR(1)"  # rows that constants were chosen by, with other seeds
 
 
 def _tables(rng: np.random.Generator, draw: Callable[[np.random.Generator], Sides], seed: int) -> dict[str, LogTable]:
@@ -103,11 +129,11 @@ def main(argv: list[str] | None = None) -> int:
     """Print the table; 1 when a row has more false regressions than wanted."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--pairs", type=int, default=800, help="a row (default: 800)")
-    parser.add_argument("--seed", type=int, default=88120431)
+    parser.add_argument("--seed", type=int, default=40771529)
     parser.add_argument("--docs", type=Path, help="renew the table in DIR/statistics.md")
     options = parser.parse_args(argv)
-    lines = ["| noise | pairs | any false regression, % (95 % interval) | pairs: of a point, of the sweep | at most 1 %, interval up to 2 % |",
-             "| --- | --- | --- | --- | --- |"]  # fmt: skip
+    lines = ["| noise | while choosing constants | pairs | any false regression, % (95 % interval) | pairs: of a point, of the sweep | at most 1 %, interval up to 2 % |",
+             "| --- | --- | --- | --- | --- | --- |"]  # fmt: skip
     ok = True
     for name in NOISE:
         c = alarms(name, options.pairs, options.seed)
@@ -115,7 +141,8 @@ def main(argv: list[str] | None = None) -> int:
         ok &= not missed
         held = f"**missed** ({', '.join(missed)})" if missed else "met"
         shown = comparison.share(c["any"], c["pairs"])
-        lines.append(f"| {name} | {c['pairs']} | {shown} | {c['points']}, {c['sweep']} | {held} |")
+        used = "used, other seeds" if USED in name else "not used"
+        lines.append(f"| {name} | {used} | {c['pairs']} | {shown} | {c['points']}, {c['sweep']} | {held} |")
         print(lines[-1], file=sys.stderr, flush=True)
     text = "\n".join(lines)
     print(text)

@@ -19,6 +19,7 @@ __all__ = ["context_lines", "noise_lines"]
 FAR = 3.0  # a shift of so many standard errors of the points' own noise is one that all points share
 SMALLEST_SHIFT = 0.005  # below this it is not worth a line
 MANY = 4  # points named in a line
+WORTH_A_LINE = 1.2  # the factor on a variance: a standard deviation of 10 % more
 
 
 def context_lines(pairs: Sequence[tuple[PointRuns, PointRuns]], judged: Judged) -> list[str]:
@@ -124,7 +125,18 @@ def _where(stray: Stray) -> str:
 
 def noise_lines(judged: Judged) -> list[str]:
     """How each figure was judged: what its noise is and where it comes from, and where the rule was weaker."""
-    return [_noise(figure) for figure in judged.figures]
+    return [line for figure in judged.figures for line in (_noise(figure), _following(figure)) if line]
+
+
+def _following(figure: FigureOfSweep) -> str:
+    """The line of rounds that follow each other; empty where they do not."""
+    follow = figure.follow
+    if follow.factor < WORTH_A_LINE:
+        return ""
+    return (
+        f"{label_of(figure.metric.name)}: a point's rounds follow each other (correlation {follow.rho:.1f}): "
+        f"their mean is taken to vary {math.sqrt(follow.factor):.1f} times as much as their scatter says"
+    )
 
 
 def _noise(figure: FigureOfSweep) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench_tests.compare.change import Change, ChangeVerdict
+from bench_tests.compare.following import Following, following
 from bench_tests.compare.pooled import add_variances, hommel, weighted_holm
 from bench_tests.compare.samples import Metric
 from bench_tests.compare.shift import Shift, sweep_shift
@@ -36,7 +37,8 @@ class FigureOfSweep:
 
     table: LogTable
     noise: PointNoise
-    own: Floats  # (P,) variance of ln(now / then) by a point's own noise
+    follow: Following  # whether a point's rounds follow each other
+    own: Floats  # (P,) variance of ln(now / then) by a point's own noise, with that
     own_df: Floats
     shift: Shift
     factor: float  # beyond which a point's change counts
@@ -54,8 +56,11 @@ def _figure(table: LogTable, factor: float) -> FigureOfSweep:
     noise = point_noise(table)
     weights = np.where(table.usable, 1 / noise.expected, 0.0)
     group, group_df = group_noise(table, noise, weights / weights.sum())
-    own, own_df = add_variances([(noise.var * table.per_run, noise.df), (group * table.per_group, group_df)])
-    return FigureOfSweep(table, noise, own, own_df, sweep_shift(table, noise, own), factor)
+    runs = noise.var * table.per_run
+    follow = following(table, noise, runs + group * table.per_group, runs)
+    run_df = 1 / (1 / noise.df + 1 / follow.df)
+    own, own_df = add_variances([(runs * follow.factor, run_df), (group * table.per_group, group_df)])
+    return FigureOfSweep(table, noise, follow, own, own_df, sweep_shift(table, noise, own), factor)
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,13 @@ def _drawn(like: str) -> list[np.ndarray]:
 
 
 def test_the_noise_is_what_its_row_says() -> None:
-    follow = _drawn("AR(1)")[0]
-    assert np.corrcoef(follow[:, 0], follow[:, 1])[0, 1] == pytest.approx(0.5, abs=0.03)
-    for like in ("AR(1)", "gamma", "Pareto"):
+    for like, near, far in (("(AR(1), 0.3)", 0.3, 0.09), ("(AR(1), 0.5)", 0.5, 0.25), ("(AR(1), 0.8)", 0.8, 0.64),
+                            ("MA(1)", 0.5, 0.0), ("two levels", 0.48, 0.288)):  # fmt: skip
+        follow = np.corrcoef(_drawn(like)[0].T)
+        assert [follow[0, 1], follow[1, 2], follow[0, 2]] == pytest.approx([near, near, far], abs=0.03)
+    lines = _drawn("line of its own")[0]
+    assert (lines[:, 2] - lines[:, 0]).std() == pytest.approx(SD * np.sqrt(4 + 2), rel=0.05)
+    for like in ("AR(1)", "MA(1)", "two levels", "gamma", "Pareto"):
         assert _drawn(like)[0].std() == pytest.approx(SD, rel=0.15)
         assert abs(_drawn(like)[0].mean()) < 0.001
     now, then = _drawn("now twice")
