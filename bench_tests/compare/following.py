@@ -28,7 +28,9 @@ LEVEL_POINTS = 5  # so many of one concurrency have a change of their own, which
 TRIMMED = 0.2  # the points furthest off say nothing about noise: they may have changed
 REACH = 2.0  # standard errors: as far as the order leaves it possible, the scatter decides
 SURE = 2.5  # standard errors beyond chance, of order and scatter together, from which on rounds follow each other
-BY_SCATTER = 3.0  # of them the scatter's, at most: points that changed scatter too
+BY_SCATTER = (
+    1.5  # of them the scatter's, at most: points that became slower scatter too, so the order has to show some of it
+)
 
 
 @dataclass(frozen=True)
