@@ -54,7 +54,7 @@ class Cell:
 
     @property
     def measured(self) -> tuple[PointResult, ...]:
-        """The runs whose figures say something about the server; those too, whose verdict was left open for want of time."""
+        """The runs whose figures say something about the server; those too that were not decided."""
         return tuple(run for run in self.runs if run.shown)
 
     def metric(self, name: str) -> float | None:
@@ -76,7 +76,7 @@ class Cell:
     def verdict(self) -> str:
         """The verdict of all runs together: FAILED when one failed, else ERROR when one could not be measured.
 
-        `open` where one has too few requests for its verdict, PASSED where all that have a verdict passed; `measured`
+        `open` where one is not decided, PASSED where all that have a verdict passed; `measured`
         where no file holds one.
         """
         verdicts = {"open" if run.open else run.verdict if run.measured else "ERROR" for run in self.runs}

@@ -54,7 +54,7 @@ _LABEL = {
     "PASSED": "passed",
     "FAILED": "failed",
     "ERROR": "error: not measured validly",
-    "open": "open: too few requests to tell",
+    "open": "open: measured, not decided",
     "measured": "measured, no SLO",
     "": "not measured",
 }

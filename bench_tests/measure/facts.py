@@ -169,7 +169,7 @@ class Facts(AboutServer):
             "goodput": goodput,
             **self.config_facts(),
             "validity": {
-                # a verdict that is open for want of requests leaves the figures right
+                # a verdict that is open leaves the figures right
                 "valid": verdict.word != ERROR or (bool(checks) and all(check.ok for check in checks)),
                 "checks": [check.as_dict() for check in checks if check.made],
                 "not_made": [check.as_dict() for check in checks if not check.made],

@@ -95,7 +95,7 @@ class PointResult:
 
     @property
     def open(self) -> bool:
-        """Whether it is an ERROR for want of requests alone: each check held and its figures are right, but not its verdict's."""
+        """Whether it is an ERROR that is not decided, for want of requests as a rule: each check held, its figures are right."""
         validity = self.raw.get("validity")
         return (
             self.verdict == "ERROR" and bool(self.n) and isinstance(validity, Mapping) and validity.get("valid") is True

@@ -35,7 +35,7 @@ _BY_CHECK = (
     ("requests_for", "Too few requests for this percentile: use more prompts (--num-prompts)."),
     ("sample", "Too few requests for this percentile: use more prompts (--num-prompts)."),
 )
-_OPEN = "Its figures are right, its requests too few for the verdict: give more time and --resume, or more prompts."
+_OPEN = "Its figures are right, its verdict is open: mostly more requests decide it (more time and --resume, or more prompts)."
 _OTHER = "Read the message and the server's log, fix the cause, then measure again (--resume skips the rest)."
 
 

@@ -207,7 +207,7 @@ def _heatmap(group: Group, cells: Mapping[tuple[int, float], Cell], index: Index
         "title": "Verdicts",
         "panels": [panel],
         "note": "In each cell: p99 TTFT above, p99 TPOT below."
-        + (" ?: too few requests for a verdict." if any("open" in row for row in data.state) else ""),
+        + (" ?: measured, not decided." if any("open" in row for row in data.state) else ""),
     }
 
 
