@@ -24,27 +24,42 @@ def key() -> str:
     return f"sk-{secrets.token_hex(20)}"
 
 
+class Rows:
+    """All rows of this session, started ahead, a few at a time; one that is asked for again runs again, on its own."""
+
+    def __init__(self, wanted: list[Row], folder: Path, key: str) -> None:
+        self.folder, self.key, self.servers = folder, key, Servers(key)
+        self.pool = ThreadPoolExecutor(AT_A_TIME)
+        self.ahead = {row.name: self._started(row, row.name) for row in wanted}
+
+    def outcome(self, row: Row) -> Outcome:
+        first = self.ahead.pop(row.name, None)
+        return (first or self._started(row, f"{row.name}-{secrets.token_hex(4)}")).result()
+
+    def _started(self, row: Row, name: str) -> Future[Outcome]:
+        return self.pool.submit(run_row, row, self.folder / name, self.servers, self.key)
+
+    def stop(self) -> None:
+        self.pool.shutdown(cancel_futures=True)
+        self.servers.stop()
+
+
 @pytest.fixture(scope="module")
-def outcomes(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, key: str
-) -> Iterator[dict[str, Future[Outcome]]]:
-    """All rows of this session, started ahead, a few at a time."""
+def rows(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, key: str) -> Iterator[Rows]:
     wanted: list[Row] = [
         cast("Row", i.callspec.params["row"])
         for i in request.session.items
-        if isinstance(i, pytest.Function) and "outcomes" in i.fixturenames
+        if isinstance(i, pytest.Function) and "rows" in i.fixturenames
     ]
-    servers, folder = Servers(key), tmp_path_factory.mktemp("faults")
-    with ThreadPoolExecutor(AT_A_TIME) as pool:
-        yield {row.name: pool.submit(run_row, row, folder / row.name, servers, key) for row in wanted}
-        pool.shutdown(cancel_futures=True)
-    servers.stop()
+    rows = Rows(wanted, tmp_path_factory.mktemp("faults"), key)
+    yield rows
+    rows.stop()
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("row", [pytest.param(row, id=row.name) for row in ROWS])
-def test_fault(row: Row, outcomes: dict[str, Future[Outcome]], key: str) -> None:
-    got = outcomes[row.name].result()
+def test_fault(row: Row, rows: Rows, key: str) -> None:
+    got = rows.outcome(row)
     shown = f"{row.fault}\n{got.printed[-6000:]}"
     assert (got.code, got.verdict) == (row.exit, row.verdict), shown
     everything = got.printed + "".join(got.kept.values())

@@ -472,7 +472,7 @@ def test_what_hangs_beside_a_load_does_not_hold_up_the_timed_loop(values: bool) 
         )
     assert kinds(run.records) == {"completed": 10_000}
     assert slept
-    assert run.stats[0]["worst_pause_s"] < 1.0, "it stood as long as nobody read"
+    assert run.stats[0]["worst_pause_s"] < 2.5, "it stood as long as nobody read"  # 3 s; a busy machine alone: 1.6
 
 
 def test_a_load_process_that_is_killed_is_told(sim: Simulator) -> None:

@@ -100,7 +100,7 @@ def test_a_chats_prompts_have_the_tokens_that_were_promised(
         outcome = sweep(folder, server, *options, profile=profile)
         if outcome.code != 12:
             break
-    assert outcome.code == 0, outcome.out
+    assert outcome.code == 0 or outcome.only_starved(), outcome.out
     (result,) = outcome.results().values()
     template = result["template_tokens"]
     assert template > 4
