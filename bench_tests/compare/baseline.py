@@ -61,7 +61,7 @@ def read_baseline(folder: Path, places: Sequence[Path] | None = None) -> Baselin
             if result.measured:
                 found.setdefault(result.case, []).append(Entry(result, sample_of(result)))
             else:
-                left_out.append(f"{result.source}: it was not measured")
+                left_out.append(f"{result.source}: it was {'left open' if result.open else 'not measured'}")
     if not found:
         first = f" ({left_out[0]})" if left_out else ""
         raise UsageError(f"--baseline {folder}: no result to compare with{first}; {hint}")

@@ -26,6 +26,7 @@ SHARED_POINTS = 3  # from so many points on, what a round shares is taken off
 FEWEST_POINTS = 8  # from so many on, the scatter of their changes says something
 LEVEL_POINTS = 5  # so many of one concurrency have a change of their own, which is no scatter
 TRIMMED = 0.2  # the points furthest off say nothing about noise: they may have changed
+UNBOUNDED = 1.0  # relative error of a factor at the end of GRID
 REACH = 2.0  # standard errors: as far as the order leaves it possible, the scatter decides
 SURE = 2.5  # standard errors beyond chance, of order and scatter together, from which on rounds follow each other
 BY_SCATTER = (
@@ -41,6 +42,7 @@ class Following:
     z: float = 0.0  # standard errors beyond chance
     by_order: float = 1.0  # the factor that the correlation makes
     most: float = 1.0  # the factor at REACH standard errors more
+    error: float = 0.0  # of by_order, relative
     factor: float = 1.0  # the one that is taken
     df: float = math.inf  # degrees of freedom of that
 
@@ -110,8 +112,8 @@ def order_of_rounds(table: LogTable, noise: PointNoise) -> Following:
         if n > 1:
             within += points * expected.squares
             df += points * (n - 1)
-        if n > 2:
-            near = np.diff(places) == 1
+        near = np.diff(places) == 1
+        if n > 2 and near.any():  # rounds set aside may leave no two neighbours
             found.append(((left[:, 1:] * left[:, :-1])[:, near].sum(axis=1), (left**2).sum(axis=1)))
             products += points * expected.products
             squares += points * expected.squares
@@ -127,10 +129,14 @@ def order_of_rounds(table: LogTable, noise: PointNoise) -> Following:
     )
     seen = sum(float(((p - share * s) ** 2).sum()) for p, s in found)
     error = math.sqrt(max(by_chance / squares[0] ** 2, seen / total**2))
-    factors = (mean / alone) / (within / df)
-    by_order, most = (float(np.interp(share + more * error, curve, factors)) for more in (0.0, REACH))
-    z = (share - float(curve[0])) / error
-    return Following(float(np.interp(share, curve, GRID)), z, by_order, most)
+    if error <= 0:
+        return Following()
+    rising = int(np.argmax(curve)) + 1  # with gaps between rounds the share may fall again towards 1
+    curve, grid, factors = curve[:rising], GRID[:rising], ((mean / alone) / (within / df))[:rising]
+    less, by_order, most = (float(np.interp(share + more * error, curve, factors)) for more in (-1.0, 0.0, REACH))
+    z, rho = (share - float(curve[0])) / error, float(np.interp(share, curve, grid))
+    off = max((most / by_order - 1) / REACH, 1 - less / by_order) if rho < grid[-1] else UNBOUNDED
+    return Following(rho, z, by_order, most, off)
 
 
 def scatter(table: LogTable, own: Floats, runs: Floats) -> tuple[float, float]:
@@ -171,7 +177,7 @@ def following(table: LogTable, noise: PointNoise, own: Floats, runs: Floats) -> 
     order = order_of_rounds(table, noise)
     if order.z <= 0 or order.most <= 1:
         return order
-    found, error, beyond = order.by_order, (order.most / order.by_order - 1) / REACH, 0.0
+    found, error, beyond = order.by_order, order.error, 0.0
     if table.usable.sum() >= FEWEST_POINTS:
         found, error = scatter(table, own, runs)
         beyond = min(BY_SCATTER, (found - 1) / error)

@@ -196,7 +196,8 @@ class Sweep(Facts):
         ended = early.finish(load.records) if early else None
         block = self.block(point)
         repeats = self.repeated.of(point, run, block)
-        verdict = decide(load.records, objectives, self.profile.slo.mode, checks, ended, block, repeats, story.figures)
+        slo = self.profile.slo
+        verdict = decide(load.records, objectives, slo.mode, checks, ended, block, repeats, story.figures, slo.level)
         if ended is not None:
             verdict = settled(verdict, load.records, criterion, ended)
         if all(check.ok for check in checks):

@@ -13,9 +13,10 @@ from bench_tests.figures import ECONOMY, FIGURES, LATENCIES, label_of
 from bench_tests.sweep.point import AXES, Point
 from bench_tests.sweep.units import format_s, parse_duration_s
 
-__all__ = ["MODES", "Goodput", "Objective", "Override", "Slo", "parse_goodput", "parse_objectives"]
+__all__ = ["MODES", "SECOND", "Goodput", "Objective", "Override", "Slo", "parse_goodput", "parse_objectives"]
 
 MODES = ("point", "confident")
+SECOND = 0.4  # of a confident verdict's errors, a second question to the same requests has beside them: 1 % of 2.5 %
 PER_REQUEST = ("ttft", "tpot", "e2el", "ttfat")  # what one request has one of
 _METRIC = re.compile(rf"(mean|median|p\d{{1,2}}(?:\.\d+)?)_({'|'.join(LATENCIES)})")
 
@@ -81,7 +82,7 @@ class Slo:
     max_requests: int = (
         0  # confident: the load goes on until the verdict is clear, up to so many requests; 0: it doesn't
     )
-    level: float = 0.95  # of a verdict that max_requests bounds
+    level: float = 0.95  # of a verdict that max_requests bounds: 1 less both of its errors
     first: int = 1  # no such verdict before so many requests
     attain: float | None = None  # the share of attempted requests that must be within all their limits; None: not asked
 

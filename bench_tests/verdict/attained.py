@@ -65,7 +65,7 @@ def _of_goodput(records: Records, criterion: Criterion, found: str) -> Verdict:
     share = good / attempted if attempted else 0.0
     words = f"goodput {share:.2%} of {attempted} attempted requests within {limits}; {asked:.4g} of them asked"
     if found == "INSUFFICIENT":
-        return Verdict(ERROR, (f"{words}: too close to call; request budget exhausted (max_requests)",))
+        return Verdict(ERROR, (f"{words}: too close to call; request budget exhausted (max_requests)",), True)
     return Verdict(PASSED if found == "PASS" else FAILED, (words,))
 
 

@@ -32,6 +32,7 @@ class Verdict:
 
     word: str
     messages: tuple[str, ...] = ()
+    open: bool = False  # an ERROR for this alone: the requests do not decide it, and the figures are right
 
 
 def decide(
@@ -43,10 +44,12 @@ def decide(
     block: int = 1,
     repeats: Repeats | None = None,
     figures: Mapping[str, float | None] | None = None,
+    level: float = 0.95,
 ) -> Verdict:
     """Judge a run. What is not valid is an ERROR whatever its figures; without objectives what is measured passes.
 
     `block`: how many requests went through the server together; what they share makes n worth less.
+    `level`: 1 less both errors of a confident verdict.
     `early`: metric → PASS, FAIL or INSUFFICIENT of a sequential run, which must not be judged a second time.
     In an open loop TTFT, TTFAT and E2EL are judged from the scheduled time: that is what a user waits.
     `repeats`: this run among those of its point; percentiles in confident mode are held against their limits once, by
@@ -68,6 +71,7 @@ def decide(
     failed: list[str] = []
     unclear: list[str] = []
     held: list[str] = []
+    left_open = 0
     for objective in objectives:
         name = objective.latency
         if not name:  # a figure of the whole run
@@ -101,13 +105,15 @@ def decide(
         words = _words(objective, judged, notes) + _from_send(objective, sent) * records.open_loop
         word = early.get(objective.metric, "INSUFFICIENT") if early is not None else judged.verdict
         settled = None
-        if word == "INSUFFICIENT" and confident and repeats is None:
-            settled = judged_in_step(records, of, objective, block, judged)
+        alone = repeats is None or early is not None  # repeats are pooled, unless each ended by itself
+        if word == "INSUFFICIENT" and confident and alone:
+            settled = judged_in_step(records, of, objective, block, judged, level)
         if settled is not None:
             (held if settled.word == "PASS" else failed).append(f"{words}: {settled.text}")
         elif word == "INSUFFICIENT":
             spent = "; request budget exhausted (max_requests)" if early is not None else ""
             unclear.append(f"{words}: {judged.text}{spent}")
+            left_open += 1
         else:
             late = word != "PASS"
             (failed if late else held).append(
@@ -116,7 +122,7 @@ def decide(
     if failed:
         return Verdict(FAILED, tuple(failed))
     if unclear:
-        return Verdict(ERROR, tuple(unclear))
+        return Verdict(ERROR, tuple(unclear), left_open == len(unclear))
     return Verdict(PASSED, tuple(held))
 
 

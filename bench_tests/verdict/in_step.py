@@ -15,6 +15,7 @@ MOMENTS = 400  # at which the requests in flight are looked at
 START_SHARE = 0.1  # of the run: the first wave begins together whatever the server does
 APART, TOGETHER = 0.5, 0.8  # streams that are apart have at most, those in step at least this order parameter
 DURATIONS = 3  # a state that is told from a chance lasts so many requests
+FEWEST_STREAMS = 8  # of fewer, streams that know nothing of each other look together for a while
 
 
 @dataclass(frozen=True)
@@ -69,15 +70,17 @@ def fell_into_step(records: Records) -> Locked | None:
     latencies have little to do with each other. None where they were not.
 
     Formula: the split of R's course (MOMENTS of it, first to last measured send) into two means with the least squares;
-    both parts at least DURATIONS median requests long, the means at most APART and at least TOGETHER.
+    both parts at least DURATIONS median requests long, the means at most APART and at least TOGETHER, and so is that of the
+    last DURATIONS requests. Fewer than FEWEST_STREAMS in flight (the mean) are not asked.
     """
     known = records.end_s > records.send_s
     of = records.measured & known
     if not of.any():
         return None
     begin_s, end_s = float(records.send_s[of].min()), float(records.send_s[of].max())
-    least_s = DURATIONS * float(np.median((records.end_s - records.send_s)[of]))
-    if end_s - begin_s < 2 * least_s:
+    took_s = (records.end_s - records.send_s)[of]
+    least_s = DURATIONS * float(np.median(took_s))
+    if end_s - begin_s < 2 * least_s or took_s.sum() / (end_s - begin_s) < FEWEST_STREAMS:
         return None
     moments_s = np.linspace(begin_s, end_s, MOMENTS)
     course = in_step_at(records, moments_s)
@@ -90,6 +93,7 @@ def fell_into_step(records: Records) -> Locked | None:
     if not fits.any():
         return None
     at = int(np.argmax(np.where(fits, explained, -np.inf)))
-    if before[at] > APART or after[at] < TOGETHER:
+    last = course[moments_s > end_s - least_s]
+    if before[at] > APART or min(after[at], last.mean()) < TOGETHER:
         return None
     return Locked(float(moments_s[at + 1]) - begin_s, end_s - begin_s, float(before[at]), float(after[at]))

@@ -104,3 +104,27 @@ def test_a_comparison_says_that_rounds_follow_each_other_and_alarms_less() -> No
     assert words[0].startswith("mean TPOT: a point's rounds follow each other (correlation 0.")
     calm = judge_tables({"mean_tpot": table(rng, 0.0)}, range(48))
     assert not any("follow each other" in line for line in noise_lines(calm))
+
+
+def test_rounds_set_aside_that_leave_no_neighbours_say_nothing() -> None:
+    one = table(np.random.default_rng(12), 0.5, 12, (5, 2))
+    one.cur[:, [1, 3]] = np.nan
+    assert order_of_rounds(one, point_noise(one)).factor == 1
+    rows = {"mean_tpot": table(np.random.default_rng(13), 0.0, 12, (5, 2))}
+    rows["output_throughput"] = replace(
+        table(np.random.default_rng(14), 0.0, 12, (5, 2)), metric=METRICS["output_throughput"]
+    )
+    rows["mean_tpot"].cur[:, 1] += 3.0
+    rows["output_throughput"].cur[:, 3] -= 3.0
+    found = judge_tables(rows, range(12))
+    assert len(found.strays) == 2
+    assert not [change for change in found.changes if change.verdict == "regression"]
+
+
+@pytest.mark.parametrize("rho", [0.95, 0.99])
+def test_a_factor_beyond_what_the_order_can_bound_is_not_taken_for_known(rho: float) -> None:
+    for seed in range(40):
+        one = table(np.random.default_rng(seed), rho, 5, (20, 20))
+        runs = point_noise(one).var * one.per_run
+        follow = following(one, point_noise(one), runs, runs)
+        assert follow.factor == 1 or follow.df < 100

@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench_tests.verdict.attained import rise_s
+from bench_tests.sweep.slo import Objective
+from bench_tests.verdict.attained import rise_s, settled
+from bench_tests.verdict.decide import ERROR, PASSED, decide
 from bench_tests.verdict.early import ATTAINED, Criterion, EarlyVerdict
+from tests.support.make_records import records
 
 LIMITS = {"ttft": 1.0, "tpot": 0.05, "e2el": 5.0}
 
@@ -56,3 +59,16 @@ def test_a_line_that_only_grows_is_seen_and_noise_is_not() -> None:
     assert sum(rise_s(rng.exponential(0.1, 400)) > 0 for _ in range(300)) <= 12  # 1 % of them, and chance
     assert rise_s(np.linspace(0.5, 0.1, 1000)) == 0
     assert rise_s(np.full(10, 0.1)) == 0
+
+
+def test_a_rate_that_is_not_steady_is_no_open_verdict() -> None:
+    """Its figures are those of a line that grows: more requests make them worse, not known better."""
+    sends, ttft = np.arange(600) * 0.1, 0.1 + np.linspace(0, 0.8, 600)
+    of = records(sends.tolist(), [[s + t, s + t + 1] for s, t in zip(sends, ttft, strict=True)], measured=[True] * 600)
+    limit = [Objective("p99_ttft", 1.0)]
+    passed = decide(of, limit, "confident", [], {"p99_ttft": "PASS"})
+    assert passed.word == PASSED
+    got = settled(passed, of, Criterion(limit, first=300), {"p99_ttft": "PASS"})
+    assert (got.word, got.open) == (ERROR, False)
+    unclear = decide(of, limit, "confident", [], {"p99_ttft": "INSUFFICIENT"})
+    assert (unclear.word, unclear.open) == (ERROR, True)

@@ -8,8 +8,9 @@ import pytest
 from bench_tests.load.records import Records
 from bench_tests.sweep.settings import Validity
 from bench_tests.sweep.slo import Objective
+from bench_tests.verdict.checks.check import Check
 from bench_tests.verdict.checks.load import asked_load
-from bench_tests.verdict.decide import FAILED, PASSED, Verdict, decide
+from bench_tests.verdict.decide import ERROR, FAILED, PASSED, Verdict, decide
 from bench_tests.verdict.in_step import fell_into_step
 from tests.support.make_records import records
 from tests.verdict.test_validity import facts
@@ -88,6 +89,56 @@ def test_point_mode_judges_the_figure_as_ever_and_a_note_names_the_two_states() 
     rng = np.random.default_rng(5)
     of = run(waves(rng, 0.5, APART), waves(rng, 1.1, LOCKED))
     assert "fell into step" not in judged(of, "point").messages[0]
-    note = {check.name: check for check in asked_load(of, facts(), Validity())}["two_states"]
+    assert "more warm-up" in two_states(of, {"begun_over_s": None})
+    assert "--start together" in two_states(of, {"begun_over_s": 9.8}), "no advice that was followed already"
+
+
+def two_states(of: Records, client: dict[str, float | None]) -> str:
+    note = {check.name: check for check in asked_load(of, facts(client=[client]), Validity())}["two_states"]
     assert note.ok
-    assert "--start together" in note.text
+    return note.text
+
+
+@pytest.mark.parametrize("apart_again", [4, 8])
+def test_streams_that_left_step_again_did_not_stay_in_it(apart_again: int) -> None:
+    rng = np.random.default_rng(6)
+    both = run(waves(rng, 0.5, APART), waves(rng, 0.8, LOCKED))
+    assert fell_into_step(both) is not None
+    sends = (APART + LOCKED + 1) * 10 + np.arange(apart_again * CONC) * 10 / CONC
+    n = len(both) + len(sends)
+    three = records(
+        [*both.send_s, *sends], [[s + 0.5, s + 9.99] for s in [*both.send_s, *sends]], measured=[True] * n,
+        end_s=np.r_[both.end_s, sends + 9.99], scheduled_s=np.full(n, np.nan),
+    )  # fmt: skip
+    assert fell_into_step(three) is None
+
+
+@pytest.mark.parametrize("conc", [2, 3, 4, 6, 8])
+@pytest.mark.parametrize("jitter", [0.03, 0.1])
+def test_few_streams_that_know_nothing_of_each_other_did_not_fall_into_step(conc: int, jitter: float) -> None:
+    for seed in range(20):
+        took = np.maximum(0.05, 1 + jitter * np.random.default_rng(seed).normal(size=(conc, 60)))
+        end = np.cumsum(took, axis=1) + np.arange(conc)[:, None] / conc
+        sends, ends = (end - took).ravel(), end.ravel()
+        apart = records(
+            sends.tolist(), [[s, e] for s, e in zip(sends, ends, strict=True)], measured=[True] * len(sends), end_s=ends,
+            scheduled_s=np.full(len(sends), np.nan),
+        )  # fmt: skip
+        assert fell_into_step(apart) is None
+
+
+def test_the_second_question_has_its_part_of_the_error_that_was_asked() -> None:
+    """A probe of a search has an eighth of the search's; what decides at 5 % must not decide at any level."""
+    of, words = run(waves(np.random.default_rng(2), 0.5, APART), waves(np.random.default_rng(2), 0.8, LOCKED)), []
+    for level in (0.95, 1 - 1e-12):
+        words.append(decide(of, [LIMIT], "confident", [], block=CONC, level=level).word)
+    assert words == [PASSED, ERROR]
+
+
+def test_an_open_verdict_is_one_that_the_requests_leave_open() -> None:
+    near = run(waves(np.random.default_rng(2), 0.5, APART), waves(np.random.default_rng(2), 0.98, LOCKED, 0.05))
+    assert judged(near).open
+    assert not decide(near, [LIMIT], "confident", [Check("clock", False, 1.0, 0.0, "s", "set")], block=CONC).open
+    assert not decide(near, [LIMIT, Objective("j_per_output_token", 1.0)], "confident", [], block=CONC).open, (
+        "a figure is missing"
+    )

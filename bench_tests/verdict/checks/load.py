@@ -23,7 +23,7 @@ def asked_load(records: Records, facts: RunFacts, limits: Validity) -> list[Chec
         return [_late(records, facts, limits)]
     if math.isfinite(facts.request_rate):
         return [*_rate(records, facts, limits), (_held if facts.point.conc else _late)(records, facts, limits)]
-    checks = [_concurrency(records, facts, limits), _two_states(records)]
+    checks = [_concurrency(records, facts, limits), _two_states(records, facts)]
     return checks if _begun_as_asked(facts) else [*checks, _at_once()]
 
 
@@ -119,10 +119,12 @@ def _concurrency(records: Records, facts: RunFacts, limits: Validity) -> Check:
     )
 
 
-def _two_states(records: Records) -> Check:
+def _two_states(records: Records, facts: RunFacts) -> Check:
     """A note: streams that were apart and fell into step, so that the run's latencies are those of two states."""
     locked = fell_into_step(records)
-    text = "" if locked is None else (
-        f"{locked_words(locked)}: its latencies are those of two states; --start together measures the one that lasts"
-    )  # fmt: skip
+    spread = any(stats.get("begun_over_s") for stats in facts.client)
+    mend = (
+        "--start together measures the one that lasts" if spread else "more warm-up or a longer run tells of the last"
+    )
+    text = "" if locked is None else f"{locked_words(locked)}: its latencies are those of two states; {mend}"
     return Check("two_states", True, locked.after if locked else None, None, "", text)
