@@ -19,14 +19,21 @@ OURS = frozenset(
 )  # fixtures that live on the session's loop
 
 
+def our_fixtures(function: object) -> frozenset[str]:
+    """The fixtures of this suite that a case uses; a project's own ones of the same names (`servers`, `sweep`) are not."""
+    found = getattr(getattr(function, "_fixtureinfo", None), "name2fixturedefs", {})
+    last = {name: found[name][-1].func for name in OURS & set(getattr(function, "fixturenames", ())) if found.get(name)}
+    return frozenset(name for name, func in last.items() if getattr(func, "__module__", "").startswith("bench_tests."))
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    state = metafunc.config.stash[STATE]
-    if "compared" in metafunc.fixturenames:
+    state, used = metafunc.config.stash[STATE], our_fixtures(metafunc.definition)
+    if "compared" in used:
         metafunc.parametrize("compared", state.points, ids=list(map(str, state.points)), indirect=True)
-    if "capacity" in metafunc.fixturenames:
+    if "capacity" in used:
         ids = [str(replace(point, conc=1, rate=0.0)).removesuffix("-conc1") for point in state.points]
         metafunc.parametrize("capacity", state.points, ids=ids, indirect=True)
-    if "measured" not in metafunc.fixturenames:
+    if "measured" not in used:
         return
     runs = state.runs
     configs = dict.fromkeys(point.config for point in state.points)  # each one's rounds together: it starts once
@@ -43,7 +50,7 @@ def pytest_pycollect_makeitem(collector: Any, name: str, obj: object) -> Generat
         if (
             isinstance(item, pytest.Function)
             and inspect.iscoroutinefunction(item.obj)
-            and OURS & set(item.fixturenames)
+            and our_fixtures(item)
             and item.get_closest_marker("asyncio") is None
         ):
             item.add_marker(pytest.mark.asyncio(loop_scope="session"))
@@ -68,7 +75,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
 
     Rounds keep their order whatever shuffles (pytest-randomly, pytest-random-order); other cases may move.
     """
-    names = {item: set(getattr(item, "fixturenames", ())) for item in items}
+    names = {item: our_fixtures(item) for item in items}
     if items:
         state = items[0].config.stash[STATE]
         asked = {"trend": state.history is not None, "comparison": state.compares}
@@ -76,20 +83,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
     items.sort(key=lambda item: 2 * ("trend" in names[item]) + ("comparison" in names[item]))
     order = {item: number for number, item in enumerate(items)}
     yield
-    places = [place for place, item in enumerate(items) if OURS & names.get(item, set())]
+    places = [place for place, item in enumerate(items) if names.get(item)]
     ours = sorted((items[place] for place in places), key=order.__getitem__)
     for place, item in zip(places, ours, strict=True):
         items[place] = item
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    if OURS & set(getattr(item, "fixturenames", ())):
+    if our_fixtures(item):
         item.extra_keyword_matches |= keyword_tokens(item.name)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     state = session.config.stash[STATE]
-    state.cases = {item.nodeid for item in session.items if OURS & set(getattr(item, "fixturenames", ()))}
-    cases = (getattr(item, "callspec", None) for item in session.items)
+    ours = [item for item in session.items if our_fixtures(item)]
+    state.cases = {item.nodeid for item in ours}
+    cases = (getattr(item, "callspec", None) for item in ours)
     found = (case.params["measured"] for case in cases if case is not None and "measured" in case.params)
     state.selected = list(dict.fromkeys(found))

@@ -14,7 +14,7 @@ from bench_tests.compare.baseline import save_baseline
 from bench_tests.errors import BenchError, NotMeasured, ServerGone
 from bench_tests.pytest_plugin import history
 from bench_tests.pytest_plugin.anywhere import what_there_is
-from bench_tests.pytest_plugin.cases import OURS
+from bench_tests.pytest_plugin.cases import our_fixtures
 from bench_tests.pytest_plugin.ci import github_annotations, summary_markdown
 from bench_tests.pytest_plugin.pictures import draw
 from bench_tests.pytest_plugin.state import MEASURED, STATE
@@ -32,7 +32,8 @@ def pytest_json_runtest_metadata(item: pytest.Item, call: pytest.CallInfo[None])
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
     report: Any = yield
     state = item.config.stash[STATE]
-    if not OURS & set(getattr(item, "fixturenames", ())):
+    ours = our_fixtures(item)
+    if not ours:
         state.breaches += report.failed  # a test of another kind: that it failed must not hide behind our exit code
         return report
     # without an exception: a case that was to fail, and passed
@@ -51,7 +52,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     found = item.stash.get(MEASURED, [])
     if breached:
         state.breaches += 1
-        if call.excinfo is not None and {"measured", "capacity"} & set(getattr(item, "fixturenames", ())):
+        if call.excinfo is not None and {"measured", "capacity"} & ours:
             report.longrepr = str(call.excinfo.value).partition("\nassert ")[0]
     # told below the table, with its run, its limit and unit: not once more among pytest's failures and in its summary
     report.bench_told = (

@@ -103,3 +103,15 @@ def test_what_is_not_measured_is_an_ERROR(tmp_path: Path, live: Simulator, load:
     assert "Traceback" not in outcome.out
     (suite,) = ET.parse(tmp_path / "junit.xml").getroot().iter("testsuite")
     assert (suite.get("errors"), suite.get("failures")) == ("1", "0")
+
+
+def test_a_projects_own_fixtures_of_the_same_names_are_none_of_ours(tmp_path: Path) -> None:
+    text = "import pytest\n"
+    for name in ("servers", "sweep", "measured", "compared", "capacity", "trend"):
+        text += f"@pytest.fixture\ndef {name}():\n    return 7\n\ndef test_{name}({name}):\n    assert {name} == 7\n\n"
+    folder = cases(tmp_path, text + "def test_wrong(sweep):\n    assert sweep == 8\n")
+    outcome = run_suite(tmp_path, folder, "-p", "bench_tests.pytest_plugin.hooks", "--server", "sim")
+    assert outcome.code == 1, outcome.out
+    assert "1 failed, 6 passed" in outcome.out
+    assert ".....F" in outcome.out, "each test has its dot"
+    assert "assert 7 == 8" in outcome.out

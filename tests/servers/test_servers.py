@@ -93,7 +93,8 @@ def test_a_point_of(row: Row, servers: OneAtATime, tmp_path: Path) -> None:
         assert result["total_input_tokens"] == (64 + result.get("template_tokens", 0)) * PROMPTS
     assert 0 < result["median_ttft"] <= result["p99_ttft"]
     # a gateway that leaves Nagle's algorithm on holds a whole answer back until the first event's ACK, some 40 ms later
-    assert result["p99_tpot"] > 0 or "gathers the stream" in outcome.out or not row.by_token
+    # a client that is starved of CPU reads the few tokens of a tiny model at once, which LENIENT lets pass
+    assert result["p99_tpot"] > 0 or "gathers the stream" in outcome.out or not (row.by_token and row.paced)
     if row.engine:
         assert result["engine"] == row.engine
 
