@@ -6,13 +6,17 @@ import json
 import math
 import os
 import shutil
+import socket
 import subprocess
+import time
 from asyncio import run
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from bench_tests.server.client import get
 from bench_tests.server.metrics import read_metrics
 from bench_tests.server.served import Endpoint
 from tests.support.suite import Outcome, run_suite
@@ -65,6 +69,46 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.mkdir()
     assert make(folder) == 4096
     return folder
+
+
+@contextmanager
+def serving(model: Path, log: Path) -> Iterator[tuple[Endpoint, int]]:
+    """A vLLM of the model, ready; it says how many tokens of each prompt were cached."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    env = os.environ | {
+        "VLLM_CPU_KVCACHE_SPACE": "2", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "VLLM_API_KEY": "sk-real-vllm-key",
+    }  # fmt: skip
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [str(VLLM), "serve", str(model), "--served-model-name", "tiny", "--port", str(port), *ENGINE,
+             "--enable-prompt-tokens-details"],
+            stdout=out, stderr=out, env=env, start_new_session=True,
+        )  # fmt: skip
+    endpoint = Endpoint(f"http://127.0.0.1:{port}", "sk-real-vllm-key")
+    try:
+        deadline = time.monotonic() + 300
+        while (answer := run(get(endpoint, "/health", 2.0))) is None or answer.status != 200:
+            assert process.poll() is None, log.read_text()[-2000:]
+            assert time.monotonic() < deadline, log.read_text()[-2000:]
+            time.sleep(1)
+        yield endpoint, process.pid
+    finally:
+        os.killpg(process.pid, 15)
+        process.wait(60)
+
+
+@pytest.fixture(scope="session")
+def started(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Endpoint, int]]:
+    """One vLLM that runs on its own, as a user's would, with a key, and the group of its processes."""
+    with serving(model, tmp_path_factory.mktemp("vllm") / "log") as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def server(started: tuple[Endpoint, int]) -> Endpoint:
+    return started[0]
 
 
 @pytest.fixture(scope="session")

@@ -7,13 +7,8 @@ Its tiny model has no words for thinking, so no reasoning parser can be tried on
 from __future__ import annotations
 
 import json
-import os
 import re
-import socket
-import subprocess
-import time
 from asyncio import run
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +19,7 @@ from bench_tests.load.records import Records
 from bench_tests.server.client import get
 from bench_tests.server.served import Endpoint
 from bench_tests.verdict.sessions import hits_expected
-from tests.vllm.conftest import ENGINE, LENIENT, VLLM, needs_vllm, sweep
+from tests.vllm.conftest import LENIENT, needs_vllm, sweep
 
 pytestmark = needs_vllm
 
@@ -48,32 +43,6 @@ num_prompts = 36
 [slo]
 p99_ttft = "60s"
 """
-
-
-@pytest.fixture(scope="module")
-def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
-    """One that says how many tokens of each prompt were cached."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = tmp_path_factory.mktemp("vllm") / "log"
-    env = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "2", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    command = [str(VLLM), "serve", str(model), "--served-model-name", "tiny", "--port", str(port), *ENGINE]
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [*command, "--enable-prompt-tokens-details"], stdout=out, stderr=out, env=env, start_new_session=True
-        )
-    endpoint = Endpoint(f"http://127.0.0.1:{port}")
-    try:
-        deadline = time.monotonic() + 300
-        while (answer := run(get(endpoint, "/health", 2.0))) is None or answer.status != 200:
-            assert process.poll() is None, log.read_text()[-2000:]
-            assert time.monotonic() < deadline, log.read_text()[-2000:]
-            time.sleep(1)
-        yield endpoint
-    finally:
-        os.killpg(process.pid, 15)
-        process.wait(60)
 
 
 def block_of(server: Endpoint) -> int:

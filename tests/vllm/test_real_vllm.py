@@ -13,10 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from asyncio import run
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -32,50 +29,9 @@ from bench_tests.server.served import Endpoint
 from tests.proxies.conftest import _running, free_port
 from tests.proxies.test_two_backends import NGINX as BALANCED
 from tests.support.processes import wait_for
-from tests.vllm.conftest import ENGINE, LENIENT, VLLM, busy, needs_vllm, sweep
+from tests.vllm.conftest import LENIENT, busy, needs_vllm, serving, sweep
 
 pytestmark = needs_vllm
-
-
-@pytest.fixture(scope="module")
-def started(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Endpoint, int]]:
-    """One vLLM that runs on its own, as a user's would, with a key, and the group of its processes."""
-    with serving(model, tmp_path_factory.mktemp("vllm") / "log") as found:
-        yield found
-
-
-@contextmanager
-def serving(model: Path, log: Path) -> Iterator[tuple[Endpoint, int]]:
-    """A vLLM of the model, ready."""
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    env = os.environ | {
-        "VLLM_CPU_KVCACHE_SPACE": "2", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "VLLM_API_KEY": "sk-real-vllm-key",
-    }  # fmt: skip
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [str(VLLM), "serve", str(model), "--served-model-name", "tiny", "--port", str(port), *ENGINE],
-            stdout=out, stderr=out, env=env, start_new_session=True,
-        )  # fmt: skip
-    endpoint = Endpoint(f"http://127.0.0.1:{port}", "sk-real-vllm-key")
-    try:
-        deadline = time.monotonic() + 300
-        while (answer := run(get(endpoint, "/health", 2.0))) is None or answer.status != 200:
-            assert process.poll() is None, log.read_text()[-2000:]
-            assert time.monotonic() < deadline, log.read_text()[-2000:]
-            time.sleep(1)
-        yield endpoint, process.pid
-    finally:
-        os.killpg(process.pid, 15)
-        process.wait(60)
-
-
-@pytest.fixture(scope="module")
-def server(started: tuple[Endpoint, int]) -> Endpoint:
-    return started[0]
 
 
 @pytest.fixture(autouse=True)
