@@ -228,6 +228,7 @@ class Facts(AboutServer):
             + (prefix.length(point.isl) if prefix.used else self.profile.load.prefix_len),
             chat=self.profile.load.chat,
             prefix_hit=prefix.hit_tokens(point.isl),
+            models=max(1, len(self.profile.load.models)),
             primes=prefix.count * max(1, len(self.profile.load.models)),
             shareable=shareable_tokens(self.profile.workload, self.num_prompts(point)) + talks,
             request_rate=self.rate(point),

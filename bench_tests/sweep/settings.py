@@ -224,6 +224,9 @@ class Validity:
         0.01,
         "answers whose events something in between delivered together, where an objective depends on their times",
     )
+    max_other_models: float = key(
+        number(0, 1), 0.0, "answers that name another model than the rest do (a gateway that falls back to one)"
+    )
     max_pause: float = key(parse_duration_s, 0.25, "longest time in which a load process did not look at its sockets")
     max_client_cpu: float = key(number(0, 1), 0.9, "CPU share of a load process; above it the loop is near its limit")
     max_core_wait: float = key(

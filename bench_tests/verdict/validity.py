@@ -19,6 +19,7 @@ def check_run(records: Records, facts: RunFacts, limits: Validity) -> list[Check
     if records.completed.any():
         checks += [
             answers.tokens(records),
+            answers.one_model(facts, limits),
             answers.cached(records, facts, limits),
             answers.prefix_hits(records, facts),
             answers.preempted(facts),

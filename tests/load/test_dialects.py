@@ -155,3 +155,35 @@ def test_the_template_reads_what_decoding_each_event_reads(runs: list[tuple[dict
         slow = parse_answer(raw, framed(raw), CHAT)
     assert fast.ends.tolist() == slow.ends.tolist()
     assert (fast.kind, fast.error, fast.answer_at) == (slow.kind, slow.error, slow.answer_at)
+
+
+@pytest.mark.parametrize(("events", "tokens", "counted"), [
+    ("tttt", 4, "1111"),
+    (".t.t", 4, "1111"),  # a token may be no whole character yet
+    (".tttt", 4, "01111"),  # one more than tokens: the first is a sign of life
+    ("tttt.", 4, "11110"),  # or a late finish_reason
+    ("...tttt", 4, "0001111"),
+    ("..ttt", 4, "00111"),  # two signs of life, the last text is two tokens
+    ("..t.t.t", 6, "0011111"),
+    ("......t", 16, "0000001"),  # it streams nothing: all its text is in one event
+    (".t", 16, "01"),
+    ("..tttt", 16, "001111"),  # groups of four tokens behind signs of life
+    ("tttt.", 16, "11110"),
+    ("t.t.", 16, "1110"),
+    (".t...t..t.", 16, "1111111111"),  # most events have no text: it is this answer's way
+    ("....", 16, "1111"),
+    ("..tt", -1, "0011"),
+])  # fmt: skip
+def test_which_events_without_a_text_count(events: str, tokens: int, counted: str) -> None:
+    parts = np.array([ANSWER if one == "t" else NOTHING for one in events], np.uint8)
+    assert "".join(str(int(one)) for one in COMPLETIONS.token_events(parts, tokens)) == counted
+
+
+def test_a_tool_call_that_says_nothing_is_no_token() -> None:
+    answer, counted = parsed(ROLE, {"tool_calls": [{"index": 0}]}, CALL, MORE, {"tool_calls": []}, tokens=4)
+    assert counted == [2, 3]
+    assert answer.answer_at == 0
+
+
+def test_an_answer_says_who_gave_it() -> None:
+    assert parsed(ROLE, {"content": "a"}, {"content": "b"}, tokens=2)[0].model == "tiny"

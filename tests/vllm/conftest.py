@@ -35,7 +35,7 @@ max_blur_share = 1.0
 max_gathered_share = 1.0
 max_lateness = "10s"
 min_rate_share = 0.1
-min_concurrency_share = 0.5
+min_concurrency_share = 0.0
 """
 PROFILE = """
 name = "tiny"
@@ -57,7 +57,7 @@ max_core_wait = "1s"
 max_pause = "30s"
 max_blur_share = 1.0
 max_gathered_share = 1.0
-min_concurrency_share = 0.5
+min_concurrency_share = 0.0
 """
 
 

@@ -16,6 +16,14 @@ __all__ = ["CHAT"]
 _THINKING = ("reasoning", "reasoning_content")
 
 
+def _tells(call: Any) -> bool:
+    """Whether a tool call says anything: an id, a name or a part of its arguments."""
+    if not isinstance(call, dict):
+        return bool(call)
+    function = call.get("function") or {}
+    return bool(call.get("id") or function.get("name") or function.get("arguments"))
+
+
 class _Chat(Dialect):
     name = "chat"
     path = "/v1/chat/completions"
@@ -28,9 +36,13 @@ class _Chat(Dialect):
         return json.dumps(list(messages) or [{"role": "user", "content": text}]).encode()
 
     def said(self, choice: dict[str, Any]) -> tuple[int, str]:
-        """Content and tool calls are the answer, also where the same event ends the thinking; a role alone is nothing."""
+        """Content and tool calls are the answer, also where the same event ends the thinking; a role alone is nothing, and
+        so is a call without a name and arguments.
+        """
         delta = choice.get("delta") or {}
         content, calls = delta.get("content"), delta.get("tool_calls")
+        if isinstance(calls, list) and not any(_tells(call) for call in calls):
+            calls = None
         thought = next((delta[key] for key in _THINKING if delta.get(key)), "")
         part = ANSWER if content or calls else THINKING if thought else NOTHING
         return part, f"{thought}{content or ''}{calls or ''}"

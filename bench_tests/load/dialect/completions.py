@@ -39,18 +39,21 @@ class _Completions(Dialect):
     def token_events(self, parts: Parts, tokens: int) -> NDArray[np.bool_]:
         """One without text may be a token that is no whole character yet, or none at all: a late finish_reason.
 
-        Where there are more events than tokens, those without text at an answer's first and last place are none; if there
-        are too many still, or nobody says how many tokens, only those with text count. Where there are fewer, the server
-        groups tokens, and a group without any text at an answer's first or last place is none.
+        Where there are more events than tokens, those without text in front of the first with text (signs of life while a
+        request waits) and at the last place are none; if there are too many still, or nobody says how many tokens, only
+        those with text count. Where there are fewer, the server groups tokens, and the same are none, unless most events
+        behind the first text have none either.
         """
         seen = len(parts)
         counts = np.ones(seen, np.bool_)
         empty = np.flatnonzero(parts == NOTHING)
         if not len(empty) or len(empty) == seen or tokens == seen:
             return counts
-        edges = empty[(empty == 0) | (empty == seen - 1)]
+        first, last = np.flatnonzero(parts != NOTHING)[[0, -1]]
+        edges = empty[(empty < first) | (empty == seen - 1)]
         if seen < tokens:
-            empty = edges if 2 * len(empty) < seen else edges[:0]
+            between = int(((empty > first) & (empty < last)).sum())
+            empty = edges[:0] if 2 * between >= last - first + 1 else edges
         elif seen - len(edges) <= tokens:
             empty = edges
         counts[empty] = False

@@ -41,6 +41,7 @@ from bench_tests.load.worker.loop import Loop, PhaseStats
 from bench_tests.load.worker.stagger import Stagger
 from bench_tests.load.worker.tally import Tally
 from bench_tests.load.worker.users import Users
+from bench_tests.text import harmless
 
 __all__ = ["main"]
 
@@ -207,6 +208,7 @@ def _run(plan: LoadPlan, control: Control) -> None:
             "max_rss_bytes": _max_rss_bytes(),
             "process_cpu_s": time.process_time(),  # all of it: imports, prompts, warm-up, parsing, records
             "uncounted": len(tally.uncounted),
+            "models": {harmless(name): count for name, count in tally.models.items()},  # that the answers name
             "begun_over_s": stagger.span_s if stagger else None,  # of a staggered start; 0: no warm-up told a duration
         }
     )

@@ -22,6 +22,7 @@ from bench_tests.load.worker.sse import split_events
 __all__ = ["Answer", "parse_answer", "split_events"]
 
 MAX_WORDS = 4096  # characters of a server's message that are read; the tally keeps less, without the key
+MAX_NAME = 200  # characters of a model's name
 MAX_TOKENS = 1 << 48  # a count beyond is no count
 FEW = 5  # events that are left: decoding them costs less than finding out that they are alike
 BOM = b"\xef\xbb\xbf"
@@ -50,6 +51,7 @@ class Answer:
     )  # which of `ends` is the first of the answer itself, behind all thinking; -1: none, or nobody says
     finish_reason: str = ""
     several: bool = False  # it holds several choices (n > 1)
+    model: str = ""  # who answered, by its own words; "" where it does not say
     text: str = ""  # kept only where the server gives no usage and tokens must be counted from it
 
     def fail(self, kind: str, error: str) -> None:
@@ -213,6 +215,7 @@ class _Reader:
                     answer.fail("error_event", f"error event: {_message(event)}")
                     continue
                 if event.get("choices"):
+                    answer.model = answer.model or str(event.get("model") or "")[:MAX_NAME]
                     choice = event["choices"][0]
                     answer.several |= len(event["choices"]) > 1 or bool(choice.get("index"))
                     part, text = self.dialect.said(choice)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ __all__ = ["Raw", "Tally"]
 
 NS = 1e9
 MAX_ERROR = 300  # characters of a failure's words that are kept
+MOST_MODELS = 64  # names of models that are kept
 WARM = 4096  # durations of warm-ups that are kept
 # what servers call an end that the model itself chose: OpenAI, TGI, others; not "length", "abort" or "content_filter"
 STOPS = ("stop", "eos", "eos_token", "stop_sequence", "end_turn", "tool_calls", "function_call")
@@ -71,6 +73,7 @@ class Tally:
         self.errors = {"": 0}  # words of failures, by number
         self.counted: dict[int, int] = {}  # tokens by row, counted by the tokenizer
         self.uncounted: list[tuple[int, str, str]] = []  # row, text and finish_reason of answers without usage
+        self.models: Counter[str] = Counter()  # answers by the model that they name
         self.completed = 0
         self.failed = 0
         self.warm_s: list[float] = []  # durations of the first warm-ups that completed
@@ -130,6 +133,8 @@ class Tally:
             return
         if answer.kind == COMPLETED:
             self.completed += 1
+            if len(self.models) < MOST_MODELS or answer.model in self.models:
+                self.models[answer.model] += 1
             ttft, tokens = (first - raw.send_ns) / NS, answer.output_tokens
             tpot = (last - first) / NS / (tokens - 1) if tokens > 1 else None  # one token, or not counted yet
             self.recent.append((ttft, tpot))

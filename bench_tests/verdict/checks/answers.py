@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,7 +13,18 @@ from bench_tests.verdict.checks.check import Check, RunFacts
 from bench_tests.verdict.confidence import fewest_requests
 from bench_tests.verdict.summary import uncounted
 
-__all__ = ["cached", "counted", "failed", "few", "preempted", "prefix_hits", "resent", "tokens", "unanswered"]
+__all__ = [
+    "cached",
+    "counted",
+    "failed",
+    "few",
+    "one_model",
+    "preempted",
+    "prefix_hits",
+    "resent",
+    "tokens",
+    "unanswered",
+]
 
 MAX_HITS_OFF = 0.02  # hits of shared prefixes against theory
 MAX_RESENT = 0.01  # requests that meet a connection which the server is just closing: rarer than that
@@ -78,6 +91,8 @@ def tokens(records: Records) -> Check:
         first = int(np.flatnonzero((got != asked) & known)[0])
         more = np.unique((got - asked)[known])
         fix = "check model.tokenizer, or send token ids (--prompt-format ids)"
+        if more.max() <= 0:
+            fix = "the server cuts prompts (a limit of its own?), or, where they were sent as text, model.tokenizer is not its"
         if len(more) == 1 and 0 < more[0] <= 2:
             fix = (
                 f"it adds {more[0]} to each (a beginning-of-text token?): [load] extra_body = {{add_special_tokens = "
@@ -88,6 +103,24 @@ def tokens(records: Records) -> Check:
             f"{got[first]} instead of {asked[first]}; {fix}"
         )
     return Check("tokens", not other, float(other), 0.0, "requests", text)
+
+
+def one_model(facts: RunFacts, limits: Validity) -> Check | None:
+    """Whose answers these are, by the name in them: any, but of all answers the same, or as many as were asked for."""
+    named: Counter[str] = Counter()
+    for stats in facts.client:
+        named.update(stats.get("models", {}))
+    if not named:
+        return None
+    usual, other = named.most_common(facts.models), named.most_common()[facts.models :]
+    share = sum(count for _, count in other) / named.total()
+    ok = share <= limits.max_other_models
+    text = "" if ok else (
+        f"{share:.0%} of the answers name another model ({', '.join(name or 'none' for name, _ in other[:3])}) than the rest "
+        f"({', '.join(name or 'none' for name, _ in usual)}): the figures are of a mix; turn off the gateway's fallback, or "
+        "measure past it (or raise validity.max_other_models, where its names differ for one model)"
+    )  # fmt: skip
+    return Check("one_model", ok, share, limits.max_other_models, "share", text)
 
 
 def cached(records: Records, facts: RunFacts, limits: Validity) -> Check:

@@ -48,6 +48,7 @@ class RunFacts:
     prefix_len: int = 0  # tokens that each prompt shares with others
     prefix_hit: int = 0  # of them those that a cache of whole blocks must hit, where they are shared on purpose
     chat: bool = False  # the load was a chat
+    models: int = 1  # that the requests name, by turns
     primes: int = 0  # requests that put the prefixes into the cache
     shareable: int = 0  # prompt tokens that a trace has in common with earlier requests of its own, at most
     request_rate: float = math.inf
