@@ -58,7 +58,9 @@ def read_baseline(folder: Path, places: Sequence[Path] | None = None) -> Baselin
         results = latest_sessions(read_folder(place, "--baseline", below=False))
         left_out += [f"{left.path}: {left.reason}" for left in results.left_out]
         for result in results.points:
-            if result.measured:
+            if gathered := _gathered(result):
+                left_out.append(f"{result.source}: {gathered}")
+            elif result.measured:
                 found.setdefault(result.case, []).append(Entry(result, sample_of(result)))
             else:
                 left_out.append(f"{result.source}: it was {'left open' if result.open else 'not measured'}")
@@ -66,6 +68,18 @@ def read_baseline(folder: Path, places: Sequence[Path] | None = None) -> Baselin
         first = f" ({left_out[0]})" if left_out else ""
         raise UsageError(f"--baseline {folder}: no result to compare with{first}; {hint}")
     return Baseline(folder, found, left_out)
+
+
+def _gathered(result: PointResult) -> str:
+    """Why the time of its events is not the server's, where its own checks say so as a note; "" where it is."""
+    validity = result.raw.get("validity")
+    listed = validity.get("checks") if isinstance(validity, Mapping) else None
+    for check in listed if isinstance(listed, list) else ():
+        if isinstance(check, Mapping) and check.get("name") in ("gathered_stream", "one_event_answers"):
+            figure, limit = check.get("figure"), check.get("limit")
+            if isinstance(figure, int | float) and isinstance(limit, int | float) and figure > limit:
+                return f"the events of {figure:.0%} of its answers were gathered ({check['name']})"
+    return ""
 
 
 def save_baseline(folder: Path, paths: Iterable[Path]) -> int:

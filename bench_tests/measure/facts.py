@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from bench_tests.calibration.store import Calibration, calibration_for, calibration_path, host_facts
+from bench_tests.figures import LATENCIES
 from bench_tests.load.mix import model_of
 from bench_tests.load.plan import LoadPlan
 from bench_tests.load.records import Records
@@ -28,7 +29,7 @@ from bench_tests.server.metrics import Metrics
 from bench_tests.server.sampler import Source, sources_of
 from bench_tests.sweep.point import Point
 from bench_tests.sweep.prefix import Prefix
-from bench_tests.sweep.slo import Slo
+from bench_tests.sweep.slo import Objective, Slo
 from bench_tests.sweep.units import rate_word
 from bench_tests.verdict.by_model import by_model
 from bench_tests.verdict.decide import ERROR, Verdict
@@ -55,6 +56,7 @@ class Facts(AboutServer):
     token_ids: bool = False  # it gives the token ids of its answers, for a session's history
     template_tokens: int = 0  # what its chat template adds to each prompt
     own_notes: Sequence[Check] = ()  # of the session, for each of its runs
+    compared: Sequence[str] = ()  # figures that are held against others, so that they have to be right as asserted ones
     name_ends: str = ""  # of the results' names, where a run is no point of the sweep
 
     def __post_init__(self) -> None:
@@ -216,6 +218,12 @@ class Facts(AboutServer):
         """Whose /metrics are read."""
         return sources_of(self.profile.server, self.served.endpoint)
 
+    def _asserted(self, point: Point) -> list[Objective]:
+        """The latencies that a verdict or a comparison rests on."""
+        objectives = {o.metric: o for o in self.profile.slo.objectives(point) if o.latency}
+        names = [name for name in self.compared if name.rpartition("_")[2] in LATENCIES]
+        return [*objectives.values(), *(Objective(name, math.inf) for name in names if name not in objectives)]
+
     def run_facts(self, point: Point, load: LoadRun, before: Metrics, after: Metrics, story: Story) -> RunFacts:
         counted = count(before, after, load.records, self.several)
         prefix = Prefix(**self.profile.load.prefix)
@@ -240,7 +248,7 @@ class Facts(AboutServer):
             server_changes=counted.changes,
             server_side=story.facts,
             speculative="speculation" in story.facts,
-            asserted=[objective for objective in self.profile.slo.objectives(point) if objective.latency],
+            asserted=self._asserted(point),
             **(_calibrated(calibration) if calibration else {}),
             extra=[*counted.extra, *story.checks, *self.own_notes, *few_cpus(self.served.facts()), *hits],
         )

@@ -25,6 +25,8 @@ from bench_tests.sweep.profile import Profile
 
 __all__ = ["ServerOf", "Servers", "check", "or_leave", "start_of"]
 
+COMPARING = ("--baseline", "--save-baseline", "--history", "--against")  # figures of these sessions decide something
+
 
 def check(state: Session, choice: Choice) -> None:
     """Raise UsageError where the session's server can't be started so often, or its configurations not so measured."""
@@ -119,6 +121,8 @@ class ServerOf:
     def _sweep(self, profile: Profile, served: Served, model: ServedModel) -> Sweep:
         folder = self.state.results_dir
         found = Sweep(profile, served, model, folder, self.metadata, self.calibrations, hosts=self.hosts)
+        if any(self.state.option(flag) for flag in COMPARING):
+            found.compared = profile.regression.figures
         if self._like is not None:
             found.run_id, found.seed = self._like.run_id, self._like.seed
         return found

@@ -29,6 +29,7 @@ num_warmups = 2
 step_ms = 1.0
 [validity]
 max_blur_share = 1.0
+max_gathered_share = 1.0
 max_core_wait = "1s"
 max_pause = "10s"
 min_concurrency_share = 0.1
