@@ -24,6 +24,8 @@ NOTED: Mapping[str, frozenset[str]] = {
     "speculation": frozenset(),
     "counted_by_tokenizer": frozenset(),
     "preemptions": frozenset(),
+    "late_end": frozenset(),
+    "two_states": frozenset(),
     "server_profile": frozenset(),
     "server_cpus": frozenset(),
     "requests_for_p99": frozenset(),

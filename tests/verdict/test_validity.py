@@ -482,3 +482,12 @@ def test_answers_of_another_model_are_a_mix(named: list[dict[str, int]], models:
     about = facts(client=[QUIET | {"models": one} for one in named], models=models)
     assert ("one_model" not in tripped(run(), about, replace(LIMITS, max_other_models=limit))) == ok
     assert "one_model" not in checks(run(), facts()), "an older client does not say"
+
+
+@pytest.mark.parametrize(("tail_s", "said"), [(0.0, False), (0.005, False), (0.5, True), (2.0, True)])
+def test_answers_that_stay_open_behind_their_last_token_are_told(tail_s: float, said: bool) -> None:
+    of = run()
+    late = replace(of, end_s=of.last_s + tail_s)
+    check = checks(late, facts())["late_end"]
+    assert check.ok
+    assert bool(check.text) == said, check

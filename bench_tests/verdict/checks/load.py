@@ -16,6 +16,8 @@ from bench_tests.verdict.summary import mean_in_flight, steady_window
 
 __all__ = ["asked_load"]
 
+LATE_END, LATE_END_S = 0.05, 0.01  # share of an answer's time, and seconds, from which on its open end is said
+
 
 def asked_load(records: Records, facts: RunFacts, limits: Validity) -> list[Check]:
     """The checks of the kind of load that was asked."""
@@ -23,7 +25,7 @@ def asked_load(records: Records, facts: RunFacts, limits: Validity) -> list[Chec
         return [_late(records, facts, limits)]
     if math.isfinite(facts.request_rate):
         return [*_rate(records, facts, limits), (_held if facts.point.conc else _late)(records, facts, limits)]
-    checks = [_concurrency(records, facts, limits), _two_states(records, facts)]
+    checks = [_concurrency(records, facts, limits), _late_end(records, facts), _two_states(records, facts)]
     return checks if _begun_as_asked(facts) else [*checks, _at_once()]
 
 
@@ -117,6 +119,19 @@ def _concurrency(records: Records, facts: RunFacts, limits: Validity) -> Check:
         else f"{share:.0%} of concurrency {conc} was in flight: the client or something before the "
         "server holds requests back",
     )
+
+
+def _late_end(records: Records, facts: RunFacts) -> Check:
+    """A note: streams that stay open behind their last token, in which time nothing is generated for them."""
+    done = records.completed & (records.end_s > records.send_s)
+    open_s = (records.end_s - records.last_s)[done]
+    share = float(open_s.sum() / (records.end_s - records.send_s)[done].sum()) if done.any() else 0.0
+    usual_s = float(np.median(open_s)) if done.any() else 0.0
+    text = "" if share <= LATE_END or usual_s <= LATE_END_S else (
+        f"answers stay open for {format_s(usual_s)} behind their last token, {share:.0%} of their time: of concurrency "
+        f"{facts.point.conc} the server works on {facts.point.conc * (1 - share):.2g}, and the figures are those of such a load"
+    )  # fmt: skip
+    return Check("late_end", True, share, LATE_END, "share", text)
 
 
 def _two_states(records: Records, facts: RunFacts) -> Check:
