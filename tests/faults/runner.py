@@ -53,7 +53,7 @@ p99_ttft = "20s"
 max_pause = "{max_pause}"
 max_core_wait = 1.0
 max_client_cpu = 1.0
-min_concurrency_share = 0.5
+min_concurrency_share = 0.1
 max_blur_share = 1.0
 """
 
