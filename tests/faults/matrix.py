@@ -74,6 +74,7 @@ BROKEN = (
     _sim("gzip", "gzip, although not asked for", ERROR, 12, "content-encoding gzip"),
     _sim("huge_event", "an event of 10 MB", PASSED, 0, switch="huge_event:0.5:10", options=("--num-prompts=8", "--num-warmups=0"), own_server=True,
          profile="[validity]\nmax_gathered_share = 1.0\n"),  # what comes while a busy machine reads 10 MB is read at once
+    _sim("mixed_models", "a gateway falls back to another model", ERROR, 12, "of the answers name another model", switch="model_mislabelled:0.5"),
     _sim("empty_texts", "every event's text is empty", PASSED, 0),
     _sim("late_headers", "headers with the first token", PASSED, 0),
     _sim("split", "events in several segments, cut anywhere", PASSED, 0),

@@ -99,5 +99,5 @@ def test_the_matrix_is_a_matrix() -> None:
 def test_every_switch_of_the_simulated_server_has_a_row() -> None:
     used = {s.partition(":")[0].partition("@")[0] for row in ROWS for s in row.switches}
     by_hand = {"model_swapped"}  # switched on in the middle
-    elsewhere = {"slow_down", "model_mislabelled"}  # no faults of an answer: tests/test_simulator_faults.py
+    elsewhere = {"slow_down"}  # no fault of an answer: tests/test_simulator_faults.py
     assert set(FAULTS) - used == by_hand | elsewhere
