@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_tests.compare.baseline import read_baseline
-from bench_tests.compare.history.store import add_session, add_verdict, read_history
+from bench_tests.compare.history.store import SESSIONS, add_session, add_verdict, read_history
 from bench_tests.compare.history.trend import ALPHA, BASELINE, Trend, trend_of
 from bench_tests.compare.words import change_line
 from bench_tests.errors import NotMeasured, UsageError
@@ -30,6 +30,13 @@ def begin(state: Session) -> None:
     state.history = read_history(Path(folder))
     earlier = trend_of(state.history, _regression(state))
     places = state.history.last_accepted(BASELINE, earlier.suspect)
+    gone = state.history.gone(earlier.suspect)
+    if len(places) < FEWEST <= len(places) + gone:
+        raise UsageError(
+            f"--history {folder}: the results of {gone} of its {len(places) + gone} accepted sessions are gone "
+            f"({Path(folder) / SESSIONS}), so that nothing can be compared; restore them (a cache has to keep the whole "
+            "folder), or name a new one"
+        )
     if len(places) >= FEWEST:
         state.baseline = read_baseline(Path(folder), places)
 

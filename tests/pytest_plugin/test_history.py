@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -58,3 +59,18 @@ def test_wrong_usage_is_told(tmp_path: Path) -> None:
     assert "a history has its own baseline" in out
     assert plotting("accept", "nobody", f"--history={tmp_path}").returncode == 4
     assert plotting(f"--history={tmp_path}").returncode == 4
+
+
+def test_a_history_that_has_lost_its_sessions_is_no_history(tmp_path: Path) -> None:
+    history = tmp_path / "nights"
+    (history / "sessions").mkdir(parents=True)
+    lines = []
+    for at in range(4):
+        figures = {"isl64-osl8-conc1": {"mean_tpot": 0.01}}
+        lines.append({"event": "session", "session": f"s{at}", "date": f"2026110{at + 1}-230000", "figures": figures})
+        lines.append({"event": "verdict", "session": f"s{at}", "alarm": []})
+    (history / "index.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    outcome = run_suite(tmp_path, "--server", "sim", f"--history={history}")
+    assert outcome.code == 4, outcome.out
+    assert "4 of its 4 accepted sessions are gone" in outcome.out
+    assert str(history / "sessions") in outcome.out

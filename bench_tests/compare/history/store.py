@@ -31,7 +31,7 @@ from bench_tests.results.read import read_folder
 from bench_tests.results.schema import PointResult
 from bench_tests.sweep.settings import COMPARED
 
-__all__ = ["History", "Session", "accept", "add_session", "add_verdict", "entry_of", "read_history"]
+__all__ = ["SESSIONS", "History", "Session", "accept", "add_session", "add_verdict", "entry_of", "read_history"]
 
 INDEX, SESSIONS = "index.jsonl", "sessions"
 
@@ -71,14 +71,17 @@ class History:
 
         `suspect`: sessions that are none until somebody accepts them.
         """
+        found = [place for place in self._accepted(suspect) if place.is_dir()]
+        return found[-count:]
+
+    def gone(self, suspect: Iterable[str] = ()) -> int:
+        """How many sessions may be a baseline by the index, and their results are not there."""
+        return sum(not place.is_dir() for place in self._accepted(suspect))
+
+    def _accepted(self, suspect: Iterable[str]) -> list[Path]:
         doubted = set(suspect)
-        good = [s for s in self.sessions if s.accepted or (s.judged and not s.alarm and s.id not in doubted)]
-        folders = (self.folder / SESSIONS / s.id for s in reversed(good))
-        found: list[Path] = []
-        for place in folders:
-            if len(found) < count and place.is_dir():
-                found.append(place)
-        return found[::-1]
+        good = (s for s in self.sessions if s.accepted or (s.judged and not s.alarm and s.id not in doubted))
+        return [self.folder / SESSIONS / s.id for s in good]
 
 
 def read_history(folder: Path) -> History:

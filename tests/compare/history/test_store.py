@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -136,3 +137,18 @@ def test_any_index_is_read(tmp_path_factory: pytest.TempPathFactory, data: bytes
     lines = [json.dumps(value).encode() for value in values]
     (folder / "index.jsonl").write_bytes(b"\n".join([data, *lines]))
     trend_of(read_history(folder))
+
+
+def test_accepted_sessions_whose_results_are_gone_are_counted(tmp_path: Path) -> None:
+    """An index without its sessions (a cache that kept one file) has nothing to compare with, and says so."""
+    folder = tmp_path / "history"
+    for at in range(1, 6):
+        keep(folder, at)
+        add_verdict(folder, f"s{at}", ["slower"] if at == 5 else [])
+    assert read_history(folder).gone() == 0
+    shutil.rmtree(folder / "sessions" / "s2")
+    found = read_history(folder)
+    assert found.gone() == 1
+    assert [p.name for p in found.last_accepted(2)] == ["s3", "s4"]
+    shutil.rmtree(folder / "sessions")
+    assert read_history(folder).gone() == 4, "the one with an alarm is none"
