@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 from tests.support.processes import alive
@@ -16,7 +17,7 @@ max_num_seqs = [2, 4]
 """
 
 
-def test_each_configuration_is_a_vllm_of_its_own(tmp_path: Path, profile: str, model: Path) -> None:
+def test_each_configuration_is_a_vllm_of_its_own(tmp_path: Path, profile: str) -> None:
     told = profile.replace('VLLM_LOGGING_LEVEL = "WARNING"', 'VLLM_LOGGING_LEVEL = "INFO"') + MATRIX
     args = ("--server", "local", "--point", "isl64-osl8-conc2", "--num-prompts", "4", "--num-warmups", "0")
     got = run_suite(tmp_path, *args, profile=told, timeout_s=900)
@@ -32,5 +33,8 @@ def test_each_configuration_is_a_vllm_of_its_own(tmp_path: Path, profile: str, m
         assert (
             start["load_s"] is None or start["load_s"] < start["ready_s"]
         )  # it says nothing of weights that are made up
-    assert len({result["server"]["pid"] for result in found.values()}) == 2
-    assert not alive(str(model))
+    pids = {result["server"]["pid"] for result in found.values()}
+    assert len(pids) == 2
+    assert not alive("--max-num-seqs")
+    for pid in pids:  # engine and worker have names of their own
+        assert subprocess.run(["pgrep", "-g", str(pid)], capture_output=True).stdout == b""
