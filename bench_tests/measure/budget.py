@@ -83,10 +83,9 @@ class BudgetedSweep:
         """What became of the budget, for a person: a line, and one for each kind of case that was not settled."""
         fixed_s = sum(self._whole_s(point) for point, _ in self._done)
         saved = f", {1 - self._spent_s / fixed_s:.0%} less" if 0 < self._spent_s < fixed_s else ""
-        settled_words = (
-            f"budget {format_s(self.budget_s)}: {len(self._settled)} of {len(self.cases)} points settled in {format_s(self._spent_s)}; "
-            f"all requests of these points would have taken about {format_s(fixed_s)}{saved}"
-        )
+        settled_words = f"budget {format_s(self.budget_s)}: {len(self._settled)} of {len(self.cases)} points settled"
+        if self._done:
+            settled_words += f" in {format_s(self._spent_s)}; all requests of these points would have taken about {format_s(fixed_s)}{saved}"
         found = [settled_words]
         for what, cases in (("too close to call or not measured", self.unclear), ("left out", self.left_out)):
             if cases:

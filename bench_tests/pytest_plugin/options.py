@@ -165,6 +165,11 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def _writable(state: Session) -> None:
     """Whether what is to be written at the end can be: told before the sweep, not after it. Raises UsageError."""
     folder = state.option("--save-baseline")
+    if folder and Path(folder).resolve() == state.results_dir.resolve():
+        raise UsageError(
+            f"--save-baseline {folder}: that is the folder of the results (--results-dir), which the next sweep writes into; "
+            "name another one"
+        )
     try:
         if not state.config.option.collectonly:
             state.results_dir.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from bench_tests.errors import UsageError
 
-__all__ = ["Check", "checked", "flag", "key", "list_of", "maybe", "number", "one_of", "seed", "table",
+__all__ = ["Check", "checked", "flag", "json_table", "key", "list_of", "maybe", "number", "one_of", "seed", "table",
            "table_of", "text", "whole"]  # fmt: skip
 
 Check = Callable[[object, str], Any]
@@ -82,6 +82,25 @@ def table(value: object, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UsageError(f"{where}: {value!r}; expected a table")
     return value
+
+
+def json_table(value: object, where: str) -> dict[str, Any]:
+    """A table that becomes JSON: TOML's dates and times, nan and inf have no place there."""
+    found = table(value, where)
+    for name, entry in found.items():
+        _as_json(entry, f"{where}.{name}")
+    return found
+
+
+def _as_json(value: object, where: str) -> None:
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, entry in inside:
+        _as_json(entry, f"{where}.{name}")
+    if isinstance(value, dict | list | str | bool | int) or (isinstance(value, float) and math.isfinite(value)):
+        return
+    raise UsageError(
+        f"{where}: {value}; expected what JSON has: a text, a finite number, true or false, a list or a table"
+    )
 
 
 def table_of(names: Iterable[str], item: Check) -> Check:

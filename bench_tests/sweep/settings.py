@@ -9,7 +9,19 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from bench_tests.sweep.keys import flag, key, list_of, maybe, number, one_of, seed, table, table_of, text, whole
+from bench_tests.sweep.keys import (
+    flag,
+    json_table,
+    key,
+    list_of,
+    maybe,
+    number,
+    one_of,
+    seed,
+    table_of,
+    text,
+    whole,
+)
 from bench_tests.sweep.mix import cancel_table, models_table
 from bench_tests.sweep.prefix import prefix_table
 from bench_tests.sweep.units import parse_duration_s, parse_rate
@@ -70,7 +82,7 @@ class Load:
     chat_template_kwargs: dict[str, Any] = field(
         default_factory=dict,
         metadata={
-            "check": table,
+            "check": json_table,
             "doc": "what a chat's template is given, such as {enable_thinking = false}",
             "shapes": True,
         },
@@ -126,7 +138,8 @@ class Load:
         metadata={"check": cancel_table, "doc": "cancel this share of the requests after so long", "shapes": True},
     )
     extra_body: dict[str, Any] = field(
-        default_factory=dict, metadata={"check": table, "doc": "further fields of each request's JSON", "shapes": True}
+        default_factory=dict,
+        metadata={"check": json_table, "doc": "further fields of each request's JSON", "shapes": True},
     )
     omit: tuple[str, ...] = key(
         list_of(one_of("ignore_eos", "stream_options", "temperature", "max_tokens"), unique=True),
@@ -145,7 +158,7 @@ class Load:
     )
     metadata: dict[str, Any] = field(
         default_factory=dict,
-        metadata={"check": table, "doc": "what else a result shall carry, as it is", "shapes": False},
+        metadata={"check": json_table, "doc": "what else a result shall carry, as it is", "shapes": False},
     )
 
     @property

@@ -57,6 +57,12 @@ def test_a_place_that_cannot_be_written_is_told_with_its_option_before_the_load(
     assert not outcome.results()
 
 
+def test_results_are_no_baseline_of_themselves(tmp_path: Path) -> None:
+    outcome = run_suite(tmp_path, *KEPT, f"--save-baseline={tmp_path / 'results'}")
+    assert outcome.code == 4, outcome.out
+    assert "--results-dir" in outcome.out
+
+
 def test_a_second_server_that_is_not_there_is_called_by_its_option(tmp_path: Path) -> None:
     outcome = run_suite(tmp_path, "--server", "sim", "--against", "http://127.0.0.1:9")
     assert outcome.code == 13, outcome.out
