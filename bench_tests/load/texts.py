@@ -123,6 +123,8 @@ class Rendered:
 
 
 def count_tokens(plan: LoadPlan, texts: list[str]) -> list[int]:
-    """Tokens of each text by the model's tokenizer, for a server that gives no usage."""
+    """Tokens of each text by the model's tokenizer, for a server that gives no usage. Raises UsageError without one."""
+    if not plan.model.tokenizer:
+        raise UsageError("no tokenizer")
     tokenizer = load_tokenizer(plan.model.tokenizer)
     return [len(tokenizer(text, add_special_tokens=False).input_ids) for text in texts]

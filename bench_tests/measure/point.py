@@ -36,6 +36,7 @@ from bench_tests.verdict.attained import settled
 from bench_tests.verdict.decide import ERROR, Verdict, decide
 from bench_tests.verdict.early import EarlyVerdict
 from bench_tests.verdict.repeats import RepeatedRuns
+from bench_tests.verdict.summary import uncounted
 from bench_tests.verdict.validity import Check, check_run
 
 __all__ = ["Measurement", "Sweep"]
@@ -63,6 +64,7 @@ class Sweep(Facts):
 
     serial: int = 0  # prompts given out so far: no two of a sweep may start alike
     vocab_size: int = 0
+    uncountable: bool = False  # answers came without usage, and their tokenizer can't be had: it is not sought again
     repeated: RepeatedRuns = field(default_factory=RepeatedRuns)  # what confident verdicts are over
 
     async def plan(self, point: Point, workers: int) -> LoadPlan:
@@ -104,7 +106,7 @@ class Sweep(Facts):
             model=replace(
                 profile.model,
                 id=self.model.model,
-                tokenizer=profile.model.tokenizer or self.model.model,
+                tokenizer="" if self.uncountable else profile.model.tokenizer or self.model.model,
                 vocab_size=self.vocab_size,
             ),
             load=replace(load, request_rate=self.rate(point)),
@@ -192,6 +194,7 @@ class Sweep(Facts):
         story = with_economy(told, side.energy, load, point, self.profile, self.gpus)
         facts = self.run_facts(point, load, before, counted, story)
         checks = check_run(load.records, facts, self.profile.validity)
+        self.uncountable |= uncounted(load.records)
         objectives = self.profile.slo.objectives(point)
         ended = early.finish(load.records) if early else None
         block = self.block(point)
