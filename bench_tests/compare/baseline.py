@@ -23,6 +23,10 @@ from bench_tests.sweep.settings import Regression
 __all__ = ["Baseline", "Entry", "compare", "read_baseline", "sample_of", "save_baseline"]
 
 
+#: checks of events that did not come as the server made them, with the latencies that this moves
+MOVED = {"gathered_stream": frozenset(("ttft", "tpot", "itl")), "one_event_answers": frozenset(("tpot", "itl"))}
+
+
 @dataclass(frozen=True)
 class Entry:
     """One earlier run: its result, and what a comparison needs of its requests, taken when it was read."""
@@ -40,9 +44,10 @@ class Baseline:
     left_out: list[str] = field(default_factory=list)
 
 
-def read_baseline(folder: Path, places: Sequence[Path] | None = None) -> Baseline:
+def read_baseline(folder: Path, places: Sequence[Path] | None = None, figures: Sequence[str] = ()) -> Baseline:
     """Read a folder of results, and its folders: one run or several. Raises UsageError when nothing can be used.
 
+    `figures`: those that are compared; a result whose own checks say that they are not the server's is left out.
     `places`: the folders that are read instead, of a history. Everything is taken now: what this session writes into the same folder afterwards is not in it.
     """
     found: dict[Point, list[Entry]] = {}
@@ -58,7 +63,7 @@ def read_baseline(folder: Path, places: Sequence[Path] | None = None) -> Baselin
         results = latest_sessions(read_folder(place, "--baseline", below=False))
         left_out += [f"{left.path}: {left.reason}" for left in results.left_out]
         for result in results.points:
-            if gathered := _gathered(result):
+            if gathered := _gathered(result, figures):
                 left_out.append(f"{result.source}: {gathered}")
             elif result.measured:
                 found.setdefault(result.case, []).append(Entry(result, sample_of(result)))
@@ -70,12 +75,13 @@ def read_baseline(folder: Path, places: Sequence[Path] | None = None) -> Baselin
     return Baseline(folder, found, left_out)
 
 
-def _gathered(result: PointResult) -> str:
-    """Why the time of its events is not the server's, where its own checks say so as a note; "" where it is."""
+def _gathered(result: PointResult, figures: Sequence[str]) -> str:
+    """Why these figures of it are not the server's, where its own checks say so as a note; "" where they are."""
+    latencies = {figure.rpartition("_")[2] for figure in figures}
     validity = result.raw.get("validity")
     listed = validity.get("checks") if isinstance(validity, Mapping) else None
     for check in listed if isinstance(listed, list) else ():
-        if isinstance(check, Mapping) and check.get("name") in ("gathered_stream", "one_event_answers"):
+        if isinstance(check, Mapping) and latencies & MOVED.get(str(check.get("name")), frozenset()):
             figure, limit = check.get("figure"), check.get("limit")
             if isinstance(figure, int | float) and isinstance(limit, int | float) and figure > limit:
                 return f"the events of {figure:.0%} of its answers were gathered ({check['name']})"

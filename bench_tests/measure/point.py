@@ -36,7 +36,6 @@ from bench_tests.verdict.attained import settled
 from bench_tests.verdict.decide import ERROR, Verdict, decide
 from bench_tests.verdict.early import EarlyVerdict
 from bench_tests.verdict.repeats import RepeatedRuns
-from bench_tests.verdict.summary import uncounted
 from bench_tests.verdict.validity import Check, check_run
 
 __all__ = ["Measurement", "Sweep"]
@@ -56,6 +55,12 @@ class Measurement:
     path: Path
     verdict: Verdict
     kept: bool = False  # from an earlier session (--resume)
+
+
+def _uncountable(load: LoadRun) -> bool:
+    """Whether answers with a text came without usage, and of none the tokens are known."""
+    known = load.records.output_tokens[load.records.completed] >= 0
+    return not known.any() and sum(int(stats.get("uncounted", 0)) for stats in load.stats) > 0
 
 
 @dataclass
@@ -194,7 +199,7 @@ class Sweep(Facts):
         story = with_economy(told, side.energy, load, point, self.profile, self.gpus)
         facts = self.run_facts(point, load, before, counted, story)
         checks = check_run(load.records, facts, self.profile.validity)
-        self.uncountable |= uncounted(load.records)
+        self.uncountable |= _uncountable(load) and not self.profile.load.text_prompts
         objectives = self.profile.slo.objectives(point)
         ended = early.finish(load.records) if early else None
         block = self.block(point)

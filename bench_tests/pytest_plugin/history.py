@@ -38,7 +38,7 @@ def begin(state: Session) -> None:
             "folder), or name a new one"
         )
     if len(places) >= FEWEST:
-        state.baseline = read_baseline(Path(folder), places)
+        state.baseline = read_baseline(Path(folder), places, rule_of(state).figures)
 
 
 def _regression(state: Session) -> Regression:

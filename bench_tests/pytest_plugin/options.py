@@ -145,7 +145,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         if not session.config.option.collectonly:
             history.begin(state)
         if state.option("--baseline") and not session.config.option.collectonly:
-            state.baseline = read_baseline(Path(state.option("--baseline")))
+            figures = history.rule_of(state).figures
+            state.baseline = read_baseline(Path(state.option("--baseline")), figures=figures)
         state.workload_lines = lines_of(state.choice.profile.workload, state.choice.profile.sessions)
     except UsageError as why:
         raise pytest.UsageError(str(why)) from None

@@ -179,6 +179,18 @@ def test_which_events_without_a_text_count(events: str, tokens: int, counted: st
     assert "".join(str(int(one)) for one in COMPLETIONS.token_events(parts, tokens)) == counted
 
 
+@pytest.mark.parametrize(("call", "says"), [
+    ({"index": 0}, False),
+    ({"index": 0, "type": "function", "function": {"arguments": ""}}, False),
+    ({"index": 0, "function": {"name": "f"}}, True),
+    ({"index": 0, "id": "c"}, True),
+    ({"index": 1, "type": "custom", "custom": {"input": "x"}}, True),
+    ({"index": 0, "function": None}, False),
+])  # fmt: skip
+def test_what_a_tool_call_has_to_say(call: dict[str, Any], says: bool) -> None:
+    assert (CHAT.said({"delta": {"tool_calls": [call]}})[0] != NOTHING) == says
+
+
 def test_a_tool_call_that_says_nothing_is_no_token() -> None:
     answer, counted = parsed(ROLE, {"tool_calls": [{"index": 0}]}, CALL, MORE, {"tool_calls": []}, tokens=4)
     assert counted == [2, 3]

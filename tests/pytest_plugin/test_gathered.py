@@ -28,6 +28,11 @@ def test_a_stream_that_something_gathers_is_not_compared(tmp_path: Path) -> None
         assert "improvement: " not in then.out
         alone = run_suite(tmp_path, "--base-url", behind.url, *ASKED, profile=PROFILE)
         assert alone.code == 0, alone.out  # nothing is asserted of its times: a note
+        volume = PROFILE + '[regression]\nfigures = ["output_throughput"]\n'
+        same = run_suite(tmp_path, "--base-url", behind.url, f"--baseline={alone.results_dir}", *ASKED, profile=volume)
+        assert "throughput" in same.out, same.out
+        assert same.code in (0, 12), same.out  # two runs a side may tell too little
+        assert "gathered_stream" not in same.out
         later = run_suite(
             tmp_path, "--base-url", direct.url, f"--baseline={alone.results_dir}", *ASKED, profile=PROFILE
         )

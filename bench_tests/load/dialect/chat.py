@@ -16,12 +16,11 @@ __all__ = ["CHAT"]
 _THINKING = ("reasoning", "reasoning_content")
 
 
-def _tells(call: Any) -> bool:
-    """Whether a tool call says anything: an id, a name or a part of its arguments."""
-    if not isinstance(call, dict):
-        return bool(call)
-    function = call.get("function") or {}
-    return bool(call.get("id") or function.get("name") or function.get("arguments"))
+def _tells(said: Any) -> bool:
+    """Whether a tool call says anything: an id, a name or a part of its arguments, of whatever kind."""
+    if isinstance(said, dict):
+        return any(_tells(value) for name, value in said.items() if name not in ("index", "type"))
+    return bool(said)
 
 
 class _Chat(Dialect):
