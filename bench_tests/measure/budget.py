@@ -12,6 +12,7 @@ from bench_tests.errors import UsageError
 from bench_tests.load.records import Records
 from bench_tests.measure.expected import Expected
 from bench_tests.measure.point import Measurement, Sweep
+from bench_tests.results.aside import put_back, taken_aside
 from bench_tests.results.write import write_result
 from bench_tests.sweep.coarse import coarse_first
 from bench_tests.sweep.point import Point
@@ -117,7 +118,12 @@ class BudgetedSweep:
         if not self._fits(case, requests):
             del self.left_out[case]  # it was measured, by its first look
             return
+        looked = self.unclear[case]
+        kept = taken_aside(looked.path) if looked.verdict.word != ERROR else {}
         found = await self._measured(case, requests)
+        if kept and found.verdict.word == ERROR and self.clock() >= self.deadline_s:
+            put_back(kept)  # the budget ended while it ran: what its first look has shown stands
+            return
         if requests == self._total(case[0]) or self._is_settled(found, self._total(case[0])):
             del self.unclear[case]
             self._note(case, found)
@@ -182,6 +188,7 @@ class BudgetedSweep:
             found = await self.measure(mine, point, run)
         finally:
             self.sweep.serial, self.sweep.vocab_size = mine.serial, mine.vocab_size
+            self.sweep.uncountable = mine.uncountable
         took_s = self.clock() - began
         if not found.kept:
             self._spent_s += took_s

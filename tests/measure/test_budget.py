@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -40,7 +41,7 @@ class Bench:
             slo=replace(profile.slo, limits_s={"p99_ttft": LIMIT_S}, overrides=()),
         )
         return SimpleNamespace(
-            profile=profile, serial=0, vocab_size=0, num_prompts=profile.num_prompts, earlier=lambda point: None,
+            profile=profile, serial=0, vocab_size=0, uncountable=False, num_prompts=profile.num_prompts, earlier=lambda point: None,
             block=lambda point: point.conc,
         )  # fmt: skip
 
@@ -118,6 +119,31 @@ def test_close_to_call_and_no_time_is_an_error_that_says_so(tmp_path: Path) -> N
     assert "too close to call" in found.verdict.messages[0]
     assert '"ERROR"' in found.path.read_text()
     assert not done.left_out
+
+
+def test_a_second_look_that_the_budget_ends_leaves_the_first(tmp_path: Path) -> None:
+    near = GRID[0]
+
+    class Cut(Bench):
+        async def measure(self, mine: Any, point: Point, run: int) -> Measurement:
+            self.now_s += 10 * len(self.calls)  # what nobody foresaw
+            found = await super().measure(mine, point, run)
+            found = replace(found, path=tmp_path / "one.json")
+            cut = self.now_s > 20.0
+            found.result["verdict"] = "ERROR" if cut else found.verdict.word
+            found.path.write_text(json.dumps(found.result))
+            return replace(found, verdict=Verdict("ERROR", ("the run was stopped",))) if cut else found
+
+    bench = Cut(tmp_path, lambda point: 0.997)
+    done = bench.run([near], 20.0)
+    assert len(bench.calls) == 2, "a second look began"
+    first = bench.calls[0][1]
+    (found,) = done.unclear.values()
+    assert (found.verdict.word, found.result["num_prompts"]) == ("ERROR", first)
+    assert "too close to call" in found.verdict.messages[0]
+    kept = json.loads((tmp_path / "one.json").read_text())
+    assert kept["num_prompts"] == first
+    assert "too close to call" in kept["messages"][0]
 
 
 def test_what_cannot_be_shortened_is_measured_whole(tmp_path: Path) -> None:
