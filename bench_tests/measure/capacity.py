@@ -52,6 +52,7 @@ async def _probed(search: Search, sweep: Sweep, start: Point, measure: Measure) 
                 found = await measure(mine, point, run)
             finally:
                 sweep.serial, sweep.vocab_size = mine.serial, mine.vocab_size
+                sweep.uncountable = mine.uncountable
             probe = probe_of(found, load, search.look)
             if probe is not None:
                 break

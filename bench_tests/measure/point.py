@@ -92,6 +92,7 @@ class Sweep(Facts):
                 f"{point} needs a context of {needed} tokens, the server has {self.model.max_model_len}: answers would "
                 "be cut short; serve with a larger --max-model-len or leave the point out"
             )
+        in_vain = self.uncountable and not load.text_prompts  # text prompts fail without one, and name it
         plan = LoadPlan(
             base_url=self.served.endpoint.base_url,
             headers=self.served.endpoint.headers,
@@ -111,7 +112,7 @@ class Sweep(Facts):
             model=replace(
                 profile.model,
                 id=self.model.model,
-                tokenizer="" if self.uncountable else profile.model.tokenizer or self.model.model,
+                tokenizer="" if in_vain else profile.model.tokenizer or self.model.model,
                 vocab_size=self.vocab_size,
             ),
             load=replace(load, request_rate=self.rate(point)),

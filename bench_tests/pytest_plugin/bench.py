@@ -50,6 +50,7 @@ class Bench:
             found = await self._measure(mine, point, run)
         finally:
             self.sweep.serial, self.sweep.vocab_size = mine.serial, mine.vocab_size
+            self.sweep.uncountable = mine.uncountable
         if found.verdict.word == ERROR:
             raise NotMeasured("; ".join(found.verdict.messages))
         return Run(found)

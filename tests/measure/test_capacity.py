@@ -22,7 +22,7 @@ TRUTH, CHECKED = 40, {"checks": [{"name": "counts", "ok": True}]}
 
 def sweep(folder: Path) -> Any:
     return SimpleNamespace(
-        profile=load_profile("demo"), serial=0, vocab_size=0, results_dir=folder, run_id="r", name_ends="",
+        profile=load_profile("demo"), serial=0, vocab_size=0, uncountable=False, results_dir=folder, run_id="r", name_ends="",
         path=lambda point, run: folder / f"demo_isl{point.isl}.json", server_facts=dict, config_facts=dict, slo=lambda point: {},
     )  # fmt: skip
 
@@ -47,3 +47,18 @@ def test_what_was_proven_is_kept_when_a_search_is_interrupted(tmp_path: Path) ->
     assert kept["beyond"] is not None
     assert kept["why_not"] == "interrupted"
     assert [probe["word"] for probe in kept["probes"]][:3] == ["looked", "looked", "beyond"]
+
+
+def test_a_tokenizer_that_cannot_be_had_is_known_to_the_next_search(tmp_path: Path) -> None:
+    """Each look-up without a network takes the better part of a minute."""
+    known: list[bool] = []
+
+    async def measure(mine: Any, point: Point, run: int) -> Measurement:
+        known.append(mine.uncountable)
+        mine.uncountable = True
+        return Measurement(point, run, {}, tmp_path / "probe.json", Verdict("ERROR", ("answers without usage",)))
+
+    ours = sweep(tmp_path)
+    for isl in (1024, 2048):
+        asyncio.run(find_capacity(ours, Find("conc", 1, 256), Point(isl, 128, 1), measure))
+    assert known == [False, True, True, True]
