@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from bench_tests.compare.baseline import read_baseline
-from bench_tests.compare.history.store import SESSIONS, add_session, add_verdict, read_history
+from bench_tests.compare.history.store import SESSIONS, History, add_session, add_verdict, read_history
 from bench_tests.compare.history.trend import ALPHA, BASELINE, Trend, trend_of
 from bench_tests.compare.words import change_line
 from bench_tests.errors import NotMeasured, UsageError
@@ -39,6 +41,23 @@ def begin(state: Session) -> None:
         )
     if len(places) >= FEWEST:
         state.baseline = read_baseline(Path(folder), places, rule_of(state).figures)
+        state.history_gone = _gone_words(state.history, earlier.suspect, len(places))
+
+
+def _gone_words(history: History, suspect: Sequence[str], left: int) -> str:
+    """How many of the sessions that this one should be held against have lost their results; "" where none has.
+
+    Older ones are not counted: their results may be deleted.
+    """
+    alone = (replace(history, sessions=(session,)) for session in reversed(history.sessions))
+    accepted = (one for one in alone if one.gone(suspect) or one.last_accepted(1, suspect))
+    gone = [one.gone(suspect) for one in islice(accepted, BASELINE)]
+    if not any(gone):
+        return ""
+    return (
+        f"the results of {sum(gone)} of the last {len(gone)} accepted sessions are gone ({history.folder / SESSIONS}): "
+        f"compared with the {left} that are left; restore them (a cache has to keep the whole folder)"
+    )
 
 
 def _regression(state: Session) -> Regression:
@@ -92,6 +111,8 @@ def tell(state: Session, reporter: Any) -> None:
     say(f"{state.history.folder}: {before} earlier sessions" + (f", this one is {state.run_id}" if state.trend else ""))
     if state.history.broken:
         say(f"{state.history.broken} lines of its index are none (a writer was killed): left out")
+    if state.history_gone:
+        say(state.history_gone)
     if state.baseline is None:
         say(f"fewer than {FEWEST} accepted sessions: nothing was compared yet")
     if state.trend is None:

@@ -36,6 +36,7 @@ class Session:
         self.workload_lines: list[str] = []  # what is said of a trace or dataset before it is sent
         self.measurements: dict[tuple[Point, int], Measurement] = {}
         self.history: History | None = None  # as it was before this session
+        self.history_gone = ""  # what is said of its accepted sessions whose results are gone
         self.trend: Trend | None = None  # with this session
         self.trend_told = False  # what was said of this session is written down
         self.run_id = ""
