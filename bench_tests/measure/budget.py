@@ -85,7 +85,7 @@ class BudgetedSweep:
         fixed_s = sum(self._whole_s(point) for point, _ in self._done)
         saved = f", {1 - self._spent_s / fixed_s:.0%} less" if 0 < self._spent_s < fixed_s else ""
         settled_words = f"budget {format_s(self.budget_s)}: {len(self._settled)} of {len(self.cases)} points settled"
-        if self._done:
+        if self._spent_s > 0 and fixed_s > 0:  # nothing is known of points that were left out or reused
             settled_words += f" in {format_s(self._spent_s)}; all requests of these points would have taken about {format_s(fixed_s)}{saved}"
         found = [settled_words]
         for what, cases in (("too close to call or not measured", self.unclear), ("left out", self.left_out)):

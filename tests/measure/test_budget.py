@@ -146,6 +146,18 @@ def test_a_second_look_that_the_budget_ends_leaves_the_first(tmp_path: Path) -> 
     assert "too close to call" in kept["messages"][0]
 
 
+def test_without_a_measurement_no_time_is_told(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    assert bench.run(GRID[:1], 0.0).words()[0].endswith("0 of 1 points settled")
+    assert not bench.calls
+
+    class Reused(Bench):
+        async def measure(self, mine: Any, point: Point, run: int) -> Measurement:
+            return replace(await super().measure(mine, point, run), kept=True)
+
+    assert Reused(tmp_path).run(GRID, 1000.0).words() == [f"budget 1000 s: {len(GRID)} of {len(GRID)} points settled"]
+
+
 def test_what_cannot_be_shortened_is_measured_whole(tmp_path: Path) -> None:
     sweep = Bench(tmp_path).sweep()
     assert look_requests(sweep, Point(1024, 128, 1)) == 10
