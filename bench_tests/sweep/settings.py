@@ -139,7 +139,11 @@ class Load:
     )
     extra_body: dict[str, Any] = field(
         default_factory=dict,
-        metadata={"check": json_table, "doc": "further fields of each request's JSON", "shapes": True},
+        metadata={
+            "check": json_table,
+            "doc": "further fields of each request's JSON: no dates, nan or inf",
+            "shapes": True,
+        },
     )
     omit: tuple[str, ...] = key(
         list_of(one_of("ignore_eos", "stream_options", "temperature", "max_tokens"), unique=True),
