@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +48,11 @@ def _gone_words(history: History, suspect: Sequence[str], left: int) -> str:
 
     Older ones are not counted: their results may be deleted.
     """
-    alone = (replace(history, sessions=(session,)) for session in reversed(history.sessions))
-    accepted = (one for one in alone if one.gone(suspect) or one.last_accepted(1, suspect))
-    gone = [one.gone(suspect) for one in islice(accepted, BASELINE)]
-    if not any(gone):
+    gone = history.gone(suspect, BASELINE)
+    if not gone:
         return ""
     return (
-        f"the results of {sum(gone)} of the last {len(gone)} accepted sessions are gone ({history.folder / SESSIONS}): "
+        f"the results of {gone} of the last {min(BASELINE, left + history.gone(suspect))} accepted sessions are gone ({history.folder / SESSIONS}): "
         f"compared with the {left} that are left; restore them (a cache has to keep the whole folder)"
     )
 

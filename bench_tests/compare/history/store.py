@@ -74,9 +74,9 @@ class History:
         found = [place for place in self._accepted(suspect) if place.is_dir()]
         return found[-count:]
 
-    def gone(self, suspect: Iterable[str] = ()) -> int:
-        """How many sessions may be a baseline by the index, and their results are not there."""
-        return sum(not place.is_dir() for place in self._accepted(suspect))
+    def gone(self, suspect: Iterable[str] = (), count: int = 0) -> int:
+        """How many sessions (of the last `count`; 0: of all) may be a baseline by the index, and have no results there."""
+        return sum(not place.is_dir() for place in self._accepted(suspect)[-count:])
 
     def _accepted(self, suspect: Iterable[str]) -> list[Path]:
         doubted = set(suspect)
