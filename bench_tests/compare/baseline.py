@@ -19,12 +19,9 @@ from bench_tests.results.read import as_read, read_folder
 from bench_tests.results.schema import PointResult
 from bench_tests.sweep.point import Point
 from bench_tests.sweep.settings import Regression
+from bench_tests.verdict.checks.arrivals import MOVED
 
 __all__ = ["Baseline", "Entry", "compare", "read_baseline", "sample_of", "save_baseline"]
-
-
-#: checks of events that did not come as the server made them, with the latencies that this moves
-MOVED = {"gathered_stream": frozenset(("ttft", "tpot", "itl")), "one_event_answers": frozenset(("tpot", "itl"))}
 
 
 @dataclass(frozen=True)

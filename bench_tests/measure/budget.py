@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from bench_tests.errors import UsageError
 from bench_tests.load.records import Records
 from bench_tests.measure.expected import Expected
-from bench_tests.measure.point import Measurement, Sweep
+from bench_tests.measure.point import Measurement, Sweep, bring_back
 from bench_tests.results.aside import put_back, taken_aside
 from bench_tests.results.write import write_result
 from bench_tests.sweep.coarse import coarse_first
@@ -187,8 +187,7 @@ class BudgetedSweep:
         try:
             found = await self.measure(mine, point, run)
         finally:
-            self.sweep.serial, self.sweep.vocab_size = mine.serial, mine.vocab_size
-            self.sweep.uncountable = mine.uncountable
+            bring_back(self.sweep, mine)
         took_s = self.clock() - began
         if not found.kept:
             self._spent_s += took_s

@@ -11,7 +11,7 @@ from typing import Any
 
 from bench_tests.compare.capacity import Capacity, Probe, Search
 from bench_tests.figures import key_of
-from bench_tests.measure.point import Measurement, Sweep
+from bench_tests.measure.point import Measurement, Sweep, bring_back
 from bench_tests.results.write import write_result
 from bench_tests.sweep.find import Find
 from bench_tests.sweep.point import Point
@@ -51,8 +51,7 @@ async def _probed(search: Search, sweep: Sweep, start: Point, measure: Measure) 
             try:
                 found = await measure(mine, point, run)
             finally:
-                sweep.serial, sweep.vocab_size = mine.serial, mine.vocab_size
-                sweep.uncountable = mine.uncountable
+                bring_back(sweep, mine)
             probe = probe_of(found, load, search.look)
             if probe is not None:
                 break

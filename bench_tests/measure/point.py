@@ -38,7 +38,7 @@ from bench_tests.verdict.early import EarlyVerdict
 from bench_tests.verdict.repeats import RepeatedRuns
 from bench_tests.verdict.validity import Check, check_run
 
-__all__ = ["Measurement", "Sweep"]
+__all__ = ["Measurement", "Sweep", "bring_back"]
 
 STUCK_S = 60.0  # how long one token of a server may take that has just let a whole point wait
 UNCAPPED = 1024  # load processes at most that share a load without a cap
@@ -55,6 +55,11 @@ class Measurement:
     path: Path
     verdict: Verdict
     kept: bool = False  # from an earlier session (--resume)
+
+
+def bring_back(sweep: Sweep, mine: Sweep) -> None:
+    """What a copy with other settings has come to know or used up: the server's facts, and the prompts' numbers."""
+    sweep.serial, sweep.vocab_size, sweep.uncountable = mine.serial, mine.vocab_size, mine.uncountable
 
 
 def _uncountable(load: LoadRun) -> bool:

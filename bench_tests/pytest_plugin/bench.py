@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from bench_tests.errors import NotMeasured, UsageError
-from bench_tests.measure.point import Measurement, Sweep
+from bench_tests.measure.point import Measurement, Sweep, bring_back
 from bench_tests.measure.run import Run
 from bench_tests.sweep.keys import checked
 from bench_tests.sweep.point import Point
@@ -49,8 +49,7 @@ class Bench:
         try:
             found = await self._measure(mine, point, run)
         finally:
-            self.sweep.serial, self.sweep.vocab_size = mine.serial, mine.vocab_size
-            self.sweep.uncountable = mine.uncountable
+            bring_back(self.sweep, mine)
         if found.verdict.word == ERROR:
             raise NotMeasured("; ".join(found.verdict.messages))
         return Run(found)

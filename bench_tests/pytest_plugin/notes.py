@@ -8,6 +8,7 @@ from typing import Any
 
 from bench_tests.figures import figures_where
 from bench_tests.measure.point import Measurement
+from bench_tests.verdict.checks.arrivals import MOVED
 from bench_tests.verdict.decide import PASSED
 
 __all__ = ["not_made", "note_lines", "notes", "verdict_lines"]
@@ -15,8 +16,7 @@ __all__ = ["not_made", "note_lines", "notes", "verdict_lines"]
 #: checks that hold and are told all the same, with the latencies that they are about; an empty set: about all of them
 NOTED: Mapping[str, frozenset[str]] = {
     "other_load": frozenset(),
-    "gathered_stream": frozenset(("ttft", "tpot", "itl", "ttfat", "thinking")),
-    "one_event_answers": frozenset(("tpot", "itl")),
+    **MOVED,
     "client_lag": frozenset(("itl",)),
     "calibration": frozenset(),
     "tokens_per_event": frozenset(("ttft", "ttfat", "itl")),

@@ -129,7 +129,7 @@ def test_reading_the_servers_metrics_beside_it_costs_the_timed_loop_nothing(tmp_
     """CPU per event with and without, the least of rounds in turn: whatever else the machine does only adds to it."""
     log, spent = tmp_path / "truth.jsonl", {False: [1.0], True: [1.0]}
     off: dict[str, float] = {}
-    for _ in range(6):
+    for _ in range(8):
         for sampled in (False, True):
             log.unlink(missing_ok=True)
             with Simulator(replace(PACED, truth_log=str(log))) as sim:
@@ -139,7 +139,7 @@ def test_reading_the_servers_metrics_beside_it_costs_the_timed_loop_nothing(tmp_
             events = int(load.records.events.sum())
             spent[sampled].append(float(load.stats[0]["cpu_s"]) / events)
             off = errors(load.records, read_truth(log, skip=0)) if sampled else off
-        same = min(spent[True]) <= min(spent[False]) * 1.03
+        same = min(spent[True]) <= min(spent[False]) * 1.02
         if same and abs(off["p99_ttft"]) <= 0.005 and abs(off["p50_tpot"]) <= 0.005:
             return
     raise AssertionError(f"CPU per event {min(spent[True]):.3g} and {min(spent[False]):.3g} s without; {off}")

@@ -12,7 +12,7 @@ import pytest
 from tests.servers.rows import ROWS, Row
 from tests.servers.start import STARTS, Assets, Running
 from tests.servers.write_docs import DOCS, page
-from tests.support.suite import run_suite
+from tests.support.suite import Outcome, run_suite
 
 POINT, PROMPTS, OSL = "isl64-osl8-conc2", 12, 8
 # nothing here is about speed: two cores are shared by a server, perhaps a gateway, and the client; a tiny model makes a
@@ -62,6 +62,12 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneAtATime]:
     one.stop()
 
 
+def _between(outcome: Outcome) -> bool:
+    """Whether there was time between tokens; a starved client reads the few of a tiny model at once, which LENIENT passes."""
+    (result,) = outcome.results().values()
+    return result["p99_tpot"] > 0 or "gathers the stream" in outcome.out
+
+
 @pytest.mark.parametrize("row", [pytest.param(row, id=row.name) for row in ROWS])
 def test_a_point_of(row: Row, servers: OneAtATime, tmp_path: Path) -> None:
     running = servers.get(row.start)
@@ -77,7 +83,7 @@ def test_a_point_of(row: Row, servers: OneAtATime, tmp_path: Path) -> None:
             profile=LENIENT + ("" if row.paced else "max_gathered_share = 1.0\n"),
             env={"OPENAI_API_KEY": running.api_key} if running.api_key else {},
         )  # fmt: skip
-        if outcome.code == row.exit:
+        if outcome.code == row.exit and (row.exit or not row.by_token or _between(outcome)):
             break
     assert outcome.code == row.exit, outcome.out
     for words in row.words:
@@ -93,8 +99,7 @@ def test_a_point_of(row: Row, servers: OneAtATime, tmp_path: Path) -> None:
         assert result["total_input_tokens"] == (64 + result.get("template_tokens", 0)) * PROMPTS
     assert 0 < result["median_ttft"] <= result["p99_ttft"]
     # a gateway that leaves Nagle's algorithm on holds a whole answer back until the first event's ACK, some 40 ms later
-    # a client that is starved of CPU reads the few tokens of a tiny model at once, which LENIENT lets pass
-    assert result["p99_tpot"] > 0 or "gathers the stream" in outcome.out or not (row.by_token and row.paced)
+    assert _between(outcome) or not row.by_token
     if row.engine:
         assert result["engine"] == row.engine
 

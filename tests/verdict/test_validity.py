@@ -467,27 +467,3 @@ def test_nothing_completed_is_never_a_pass() -> None:
     found = check_run(none, facts(), LIMITS)
     assert decide(none, [Objective("p99_ttft", 9.0)], "point", found).word == ERROR
     assert np.isnan(run(kind=["http"] * 40).tpot_s()).sum() == 0
-
-
-@pytest.mark.parametrize(("named", "models", "limit", "ok"), [
-    ([{"m": 40}], 1, 0.0, True),
-    ([{"another name": 30}, {"another name": 10}], 1, 0.0, True),
-    ([{"m": 39, "fallback": 1}], 1, 0.0, False),
-    ([{"m": 20}, {"fallback": 20}], 1, 0.0, False),
-    ([{"m": 20, "lora": 20}], 2, 0.0, True),
-    ([{"m": 39, "m-2026": 1}], 1, 0.05, True),
-    ([{"": 20, "m": 20}], 1, 0.0, False),
-])  # fmt: skip
-def test_answers_of_another_model_are_a_mix(named: list[dict[str, int]], models: int, limit: float, ok: bool) -> None:
-    about = facts(client=[QUIET | {"models": one} for one in named], models=models)
-    assert ("one_model" not in tripped(run(), about, replace(LIMITS, max_other_models=limit))) == ok
-    assert "one_model" not in checks(run(), facts()), "an older client does not say"
-
-
-@pytest.mark.parametrize(("tail_s", "said"), [(0.0, False), (0.005, False), (0.5, True), (2.0, True)])
-def test_answers_that_stay_open_behind_their_last_token_are_told(tail_s: float, said: bool) -> None:
-    of = run()
-    late = replace(of, end_s=of.last_s + tail_s)
-    check = checks(late, facts())["late_end"]
-    assert check.ok
-    assert bool(check.text) == said, check

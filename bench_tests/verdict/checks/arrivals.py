@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,17 +13,15 @@ from bench_tests.sweep.units import format_s
 from bench_tests.verdict.checks.check import Check, RunFacts
 from bench_tests.verdict.summary import per_event
 
-__all__ = ["gathered", "in_one_event", "tokens_per_event"]
+__all__ = ["MOVED", "gathered", "in_one_event", "tokens_per_event"]
 
 SEVERAL = 0.75  # arrival moments an event below which a note says that events came several at a time
 TOGETHER = 1 / 3  # an answer whose events came at fewer moments than this share of them was gathered
-MOVED = (
-    "ttft",
-    "tpot",
-    "itl",
-    "ttfat",
-    "thinking",
-)  # the latencies that gathering changes; the end of an answer stays where it was
+#: checks of events that did not come as the server made them, with the latencies that this moves: the end stays where it was
+MOVED: Mapping[str, frozenset[str]] = {
+    "gathered_stream": frozenset(("ttft", "tpot", "itl", "ttfat", "thinking")),
+    "one_event_answers": frozenset(("tpot", "itl")),
+}
 FRONT_BEHIND = 1.2  # tokens an event from which a server without speculative decoding sends them late
 
 
@@ -30,7 +30,7 @@ def gathered(records: Records, facts: RunFacts, limits: Validity) -> Check:
     of = _were_gathered(records)
     done = records.completed
     share = float((of & done).sum() / max(1, int(done.sum())))
-    moved = [objective.metric for objective in facts.asserted if objective.latency in MOVED]
+    moved = [objective.metric for objective in facts.asserted if objective.latency in MOVED["gathered_stream"]]
     beyond = share > limits.max_gathered_share
     text = _several(records)
     if beyond:
@@ -51,7 +51,7 @@ def in_one_event(records: Records, facts: RunFacts, limits: Validity) -> Check:
     """ERROR where an objective is about the time between tokens, and answers of several tokens came as one event."""
     several = records.completed & (records.output_tokens > 1)
     share = float((several & (records.events == 1)).sum() / max(1, int(several.sum())))
-    between = [objective.metric for objective in facts.asserted if objective.latency in ("tpot", "itl")]
+    between = [objective.metric for objective in facts.asserted if objective.latency in MOVED["one_event_answers"]]
     beyond = share > limits.max_gathered_share
     text = (
         f"{share:.0%} of the answers came as one event of all their tokens: there is no time between tokens to measure, and "
