@@ -129,8 +129,6 @@ def order_of_rounds(table: LogTable, noise: PointNoise) -> Following:
     )
     seen = sum(float(((p - share * s) ** 2).sum()) for p, s in found)
     error = math.sqrt(max(by_chance / squares[0] ** 2, seen / total**2))
-    if error <= 0:
-        return Following()
     rising = int(np.argmax(curve)) + 1  # with gaps between rounds the share may fall again towards 1
     curve, grid, factors = curve[:rising], GRID[:rising], ((mean / alone) / (within / df))[:rising]
     less, by_order, most = (float(np.interp(share + more * error, curve, factors)) for more in (-1.0, 0.0, REACH))

@@ -122,7 +122,7 @@ def test_close_to_call_and_no_time_is_an_error_that_says_so(tmp_path: Path) -> N
 
 
 def test_a_second_look_that_the_budget_ends_leaves_the_first(tmp_path: Path) -> None:
-    near = GRID[0]
+    near, requests = GRID[0], tmp_path / "records" / "one.npz"
 
     class Cut(Bench):
         async def measure(self, mine: Any, point: Point, run: int) -> Measurement:
@@ -132,6 +132,8 @@ def test_a_second_look_that_the_budget_ends_leaves_the_first(tmp_path: Path) -> 
             cut = self.now_s > 20.0
             found.result["verdict"] = "ERROR" if cut else found.verdict.word
             found.path.write_text(json.dumps(found.result))
+            requests.parent.mkdir(exist_ok=True)
+            requests.write_text(str(found.result["num_prompts"]))
             return replace(found, verdict=Verdict("ERROR", ("the run was stopped",))) if cut else found
 
     bench = Cut(tmp_path, lambda point: 0.997)
@@ -141,6 +143,7 @@ def test_a_second_look_that_the_budget_ends_leaves_the_first(tmp_path: Path) -> 
     (found,) = done.unclear.values()
     assert (found.verdict.word, found.result["num_prompts"]) == ("ERROR", first)
     assert "too close to call" in found.verdict.messages[0]
+    assert requests.read_text() == str(first), "the records are those of the figures"
     kept = json.loads((tmp_path / "one.json").read_text())
     assert kept["num_prompts"] == first
     assert "too close to call" in kept["messages"][0]
